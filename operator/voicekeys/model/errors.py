@@ -1,0 +1,129 @@
+"""Errors, typed by who must act next.
+
+::
+
+    VoiceKeysError
+    ├── Terminal               a human edits something; trying again changes nothing
+    ├── Waiting                an event will wake us (an object appears, a user resumes)
+    └── Retryable              we try again by ourselves, with backoff
+        ├── SourceError        Vault did not give the key; the last good Secret stays
+        │   ├── StoreDown      the whole store is affected: one probe, not N retries
+        │   ├── SourceDenied   401/403 at login or at the path
+        │   ├── SourceMissing  the path or version does not exist, is deleted or destroyed
+        │   └── SourceGarbage  an answer that is not what KV v2 promises
+        └── ApiError           the Kubernetes API refused or did not answer
+            ├── ApiUnreachable    connection, TLS, timeout
+            ├── ApiThrottled      429, with the seconds the server asks for
+            ├── ApiConflict       409: someone else wrote first
+            ├── ApiNotFound       404
+            ├── ApiGone           410: the watch position is too old
+            ├── ApiForbidden      401/403: the operator's RBAC or an admission policy
+            └── ApiInvalid        400/422: the object is refused as it is
+
+Every error carries a ``reason`` (one CamelCase word, for conditions) and a message that says what to do. A message
+never holds a key's value: clients put names, paths and status codes into it, not bodies.
+"""
+
+from __future__ import annotations
+
+
+class VoiceKeysError(Exception):
+    """Base of all our errors.
+
+    Args:
+        reason: one CamelCase word, as conditions and metrics want it.
+        message: a sentence for the user: what happened and what to do. Never a key's value.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.reason}: {self.message})"
+
+
+class Terminal(VoiceKeysError):
+    """A human must edit something; the next event about the object tries again."""
+
+
+class Waiting(VoiceKeysError):
+    """Nothing is wrong: an event will wake the object up."""
+
+
+class Retryable(VoiceKeysError):
+    """We try again by ourselves.
+
+    Args:
+        reason: see `VoiceKeysError`.
+        message: see `VoiceKeysError`.
+        retry_after: seconds that the other side asked us to wait, or None for our own backoff.
+    """
+
+    def __init__(self, reason: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason, message)
+        self.retry_after = retry_after
+
+
+class SourceError(Retryable):
+    """Vault did not give the key. Secret and agents stay as they are."""
+
+
+class StoreDown(SourceError):
+    """The store as a whole does not answer: unreachable, sealed, TLS, timeout, 5xx, 429."""
+
+
+class SourceDenied(SourceError):
+    """Vault refused the login or the path."""
+
+
+class SourceMissing(SourceError):
+    """The path or version does not exist, is deleted or destroyed."""
+
+
+class SourceGarbage(SourceError):
+    """The answer is not what KV v2 promises."""
+
+
+class ApiError(Retryable):
+    """The Kubernetes API refused or did not answer.
+
+    Args:
+        reason: see `VoiceKeysError`.
+        message: see `VoiceKeysError`.
+        status: HTTP status, 0 where there was none.
+        retry_after: seconds that the server asked for.
+    """
+
+    def __init__(self, reason: str, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(reason, message, retry_after=retry_after)
+        self.status = status
+
+
+class ApiUnreachable(ApiError):
+    """No answer: connection, TLS, timeout."""
+
+
+class ApiThrottled(ApiError):
+    """429: too many requests."""
+
+
+class ApiConflict(ApiError):
+    """409: the object changed since it was read, or exists already."""
+
+
+class ApiNotFound(ApiError):
+    """404: the object or its kind does not exist."""
+
+
+class ApiGone(ApiError):
+    """410: the watch position is too old, list again."""
+
+
+class ApiForbidden(ApiError):
+    """401 or 403: RBAC or an admission policy refused."""
+
+
+class ApiInvalid(ApiError):
+    """400 or 422: the object is refused as it is."""

@@ -1,0 +1,132 @@
+"""What the reconcilers need from the outside, as Protocols: the clients satisfy them, and so do the tests' fakes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+
+    from voicekeys.model.identity import Identity, Name, WorkloadId
+    from voicekeys.model.payload import KeyVersion
+
+Object = dict[str, Any]
+"""A Kubernetes object as the API server sends it, decoded from JSON."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it."""
+
+    def now(self) -> datetime:
+        """Wall time, aware, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for intervals."""
+
+
+class KeySource(Protocol):
+    """One store's Vault, ready to read keys with a tenant's identity."""
+
+    async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
+        """Read one key.
+
+        Args:
+            identity: whose login reads it.
+            path: below the store's mount, without ``data/``.
+            version: 0 reads the latest.
+
+        Raises:
+            SourceError: a subclass by cause; the message says what to do.
+        """
+
+    async def close(self) -> None:
+        """Close connections; tokens that this client got are revoked where Vault still answers."""
+
+
+class Cluster(Protocol):
+    """The Kubernetes API, as much of it as the operator uses. Every method raises `ApiError` subclasses."""
+
+    async def get_secret(self, name: Name) -> Object | None:
+        """Read one Secret; None where it does not exist."""
+
+    async def apply_secret(self, manifest: Mapping[str, Any]) -> Object:
+        """Server-side apply a Secret with our field manager, by force. ``data`` values are base64 text.
+
+        With ``metadata.uid`` set, a Secret that was deleted meanwhile is not created again (ApiConflict).
+        """
+
+    async def replace_status(self, kind: str, name: Name, uid: str, status: Mapping[str, Any]) -> Object:
+        """Replace the whole status of one of our objects (JSON patch, tested against the UID).
+
+        Args:
+            kind: ``VoiceKeyBinding`` or ``VoiceKeyStore``.
+            name: the object's name.
+            uid: the UID that the object must still have (else ApiConflict / ApiNotFound).
+            status: the new status.
+        """
+
+    async def get_workload(self, workload: WorkloadId) -> Object | None:
+        """Read a Deployment, StatefulSet or DaemonSet; None where it does not exist."""
+
+    async def annotate_template(
+        self, workload: WorkloadId, uid: str, resource_version: str, annotations: Mapping[str, str | None]
+    ) -> Object:
+        """Set (or, with None, remove) pod-template annotations in one merge patch, tested against UID and version.
+
+        Raises:
+            ApiConflict: the workload changed since it was read: read again and decide again.
+        """
+
+    async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:
+        """Pods of a namespace by LabelSelector (``matchLabels`` and ``matchExpressions``)."""
+
+    async def list_quotas(self, namespace: str) -> list[Object]:
+        """ResourceQuotas of a namespace."""
+
+    async def mint_token(self, identity: Identity, audience: str) -> str:
+        """A short-lived ServiceAccount token (TokenRequest) for ``audience``."""
+
+    def watch(self, resource: str, namespace: str = "", selector: str = "", *, metadata_only: bool = False) -> AsyncIterator[
+        tuple[str, Object]
+    ]:
+        """List, then watch, for ever.
+
+        Yields ``(type, object)``: types ``ADDED``, ``MODIFIED``, ``DELETED``, and ``SYNCED`` with ``{}`` after each
+        complete list. After a lost position (410) it lists again and ends with ``SYNCED``: consumers sweep what the
+        list did not show. Reconnects with capped, jittered backoff.
+
+        Args:
+            resource: plural, such as ``secrets``, ``pods``, ``deployments``, ``namespaces``.
+            namespace: empty watches the whole cluster.
+            selector: label selector as text.
+            metadata_only: ask for ``PartialObjectMetadata``.
+        """
+
+
+class Events(Protocol):
+    """Kubernetes Events, aggregated: the same reason and message on the same object raises a count."""
+
+    def emit(self, regarding: Mapping[str, str], kind: str, reason: str, message: str) -> None:
+        """Queue one event; never blocks and never raises.
+
+        Args:
+            regarding: apiVersion, kind, namespace, name, uid of the object.
+            kind: ``Normal`` or ``Warning``.
+            reason: CamelCase word.
+            message: for a person; never a value.
+        """
+
+
+class Tokens(Protocol):
+    """Mints ServiceAccount tokens; what Vault clients need of the cluster."""
+
+    async def mint_token(self, identity: Identity, audience: str) -> str:
+        """See `Cluster.mint_token`."""
+
+
+class SecretReader(Protocol):
+    """Reads the operator's own Secrets and ConfigMaps: store credentials, CA bundles."""
+
+    async def read_own(self, kind: str, name: str, key: str) -> Sequence[str] | None:
+        """One value of a Secret or ConfigMap of the operator's namespace, or None."""

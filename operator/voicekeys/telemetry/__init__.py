@@ -1,0 +1,1 @@
+"""Metrics declared once with their help texts, and logging whose last step redacts."""
