@@ -1,0 +1,169 @@
+"""The spec of a VoiceKeyBinding: which key, which Secret, which agents, how to drain, when to rotate.
+
+Field docs are in ``crds/voicekeys.dev_voicekeybindings.yaml`` (``kubectl explain vkb.spec``), whose rules the API
+server has checked before an object gets here. Instances are frozen; ``parse_binding_spec`` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from voicekeys.api.fields import CONFIG, Duration
+
+DEFAULT_DRAIN_PORT: Final = 9909
+"""Where an agent's drain server listens when ``drain.port`` says nothing else."""
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the Secret when its binding is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class AgentKind(StrEnum):
+    """The kinds of workload that an agent may be."""
+
+    DEPLOYMENT = "Deployment"
+    STATEFUL_SET = "StatefulSet"
+    DAEMON_SET = "DaemonSet"
+
+
+class DrainMode(StrEnum):
+    """How an agent's pods finish their calls before they end."""
+
+    HTTP = "HTTP"
+    GAUGE = "Gauge"
+    EXEC = "Exec"
+    SIGNAL = "Signal"
+    SLEEP = "Sleep"
+
+
+def _inside_the_mount(path: str) -> str:
+    """Refuse a path that could leave its prefix, also where an older CRD without this rule is installed."""
+    if any(segment in {"", ".", ".."} for segment in path.split("/")):
+        msg = "a path has no empty, '.' or '..' segment and no '/' at its ends"
+        raise ValueError(msg)
+    return path
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class StoreRef:
+    """The VoiceKeyStore to read from."""
+
+    name: str = "default"
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Source:
+    """Where the key is and whose identity reads it."""
+
+    path: Annotated[str, AfterValidator(_inside_the_mount)]
+    store_ref: StoreRef = StoreRef()
+    version: Annotated[int, Field(ge=1)] | None = None
+    service_account_name: str = "voicekeys-reader"
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Target:
+    """The Secret that the key is written to."""
+
+    secret_name: str | None = None
+    type: str = "Opaque"
+    data: Mapping[str, str] | None = None
+    base64_decode: tuple[str, ...] = ()
+    labels: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] | None = None
+    adopt: bool = False
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+
+    def effective_secret_name(self, binding: str) -> str:
+        """Return the Secret's name: the given one, else that of the binding."""
+        return self.secret_name or binding
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Drain:
+    """How the pods of one agent finish their calls."""
+
+    mode: DrainMode
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    max_call_duration: Duration | None = None
+
+    @property
+    def effective_port(self) -> int | None:
+        """The port to ask: the given one, 9909 for HTTP, None where the mode has no port."""
+        if self.port is None and self.mode is DrainMode.HTTP:
+            return DEFAULT_DRAIN_PORT
+        return self.port
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Agent:
+    """One workload that uses the key."""
+
+    kind: AgentKind
+    name: str
+    container: str | None = None
+    drain: Drain | None = None
+
+    @property
+    def max_call_duration(self) -> timedelta | None:
+        """The longest call that the user promised, None if nothing was said."""
+        return self.drain.max_call_duration if self.drain else None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Rollout:
+    """How the agents are restarted on a new key."""
+
+    timeout: Duration = timedelta(minutes=10)
+    propagation: Duration = timedelta(seconds=5)
+    max_restarts_per_hour: Annotated[int, Field(ge=1, le=60)] = 6
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Rotation:
+    """How old a key may become."""
+
+    max_age: Duration | None = None
+    warn_before: Duration | None = None
+
+    @property
+    def warn_age(self) -> timedelta | None:
+        """The key's age from which on KeyFresh warns: maxAge less warnBefore, None without maxAge."""
+        if self.max_age is None:
+            return None
+        return max(self.max_age - (self.warn_before or timedelta()), timedelta())
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class BindingSpec:
+    """All that the agent team says about one key."""
+
+    environment: str
+    source: Source
+    suspend: bool = False
+    target: Target = Target()
+    agents: tuple[Agent, ...] = ()
+    rollout: Rollout = Rollout()
+    rotation: Rotation = Rotation()
+
+
+_ADAPTER: Final = TypeAdapter(BindingSpec)
+
+
+def parse_binding_spec(raw: bytes | Mapping[str, Any]) -> BindingSpec:
+    """Return the model of ``raw``: a ``spec`` as JSON bytes or as the mapping that JSON gives.
+
+    Raises ``pydantic.ValidationError`` (a ValueError) on what the CRD would have refused; the schema holds no key
+    material, so its text is safe to show.
+    """
+    return _ADAPTER.validate_python(orjson.loads(raw) if isinstance(raw, bytes) else raw)

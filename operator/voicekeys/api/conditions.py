@@ -1,0 +1,213 @@
+"""The condition types of both kinds, declared once: what each means, which way round it is, who sets it.
+
+``operator/CONDITIONS.md`` is generated from this table, and the status checker of the tests reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Polarity(StrEnum):
+    """Which status of a condition is the good one."""
+
+    NORMAL_TRUE = "normal-true"
+    """True is good. Present on every object that was reconciled."""
+    ABNORMAL_TRUE = "abnormal-true"
+    """True is worth a look. Left out while there is nothing to say."""
+
+
+class BindingCondition(StrEnum):
+    """Condition types of a VoiceKeyBinding."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SECRET_SYNCED = "SecretSynced"
+    SOURCE_REACHABLE = "SourceReachable"
+    AGENTS_CURRENT = "AgentsCurrent"
+    CALLS_DRAINED = "CallsDrained"
+    KEY_FRESH = "KeyFresh"
+    CAPACITY_AT_RISK = "CapacityAtRisk"
+    LITERAL_KEY_IN_MANIFEST = "LiteralKeyInManifest"
+    SHARED_ACROSS_ENVIRONMENTS = "SharedAcrossEnvironments"
+    GRACE_TOO_SHORT = "GraceTooShort"
+    SUSPENDED = "Suspended"
+
+
+class StoreCondition(StrEnum):
+    """Condition types of a VoiceKeyStore."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    REACHABLE = "Reachable"
+    LOGGED_IN = "LoggedIn"
+    IDENTITY_LENT = "IdentityLent"
+    SUSPENDED = "Suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionDoc:
+    """One row of the table: ``owner`` is the module that sets the condition, ``meaning`` reads after "True:"."""
+
+    type: BindingCondition | StoreCondition
+    polarity: Polarity
+    owner: str
+    feeds_ready: bool
+    meaning: str
+
+
+_NORMAL, _ABNORMAL = Polarity.NORMAL_TRUE, Polarity.ABNORMAL_TRUE
+_OUTCOME, _SYNC, _ROLLOUT, _STORE = (f"reconcilers.{module}" for module in ("outcome", "sync", "rollout", "stores"))
+_B, _S = BindingCondition, StoreCondition
+
+BINDING_CONDITIONS: Final = (
+    ConditionDoc(
+        _B.READY,
+        _NORMAL,
+        _OUTCOME,
+        feeds_ready=True,
+        meaning="the current key is in the Secret and in every pod that takes new calls",
+    ),
+    ConditionDoc(
+        _B.RECONCILING,
+        _ABNORMAL,
+        _OUTCOME,
+        feeds_ready=True,
+        meaning="a change is on its way into the Secret or the agents; Ready is not True meanwhile",
+    ),
+    ConditionDoc(
+        _B.STALLED,
+        _ABNORMAL,
+        _OUTCOME,
+        feeds_ready=True,
+        meaning="nothing more happens until a person acts; the message says how. Never together with Ready",
+    ),
+    ConditionDoc(
+        _B.SECRET_SYNCED,
+        _NORMAL,
+        _SYNC,
+        feeds_ready=True,
+        meaning="the Secret holds what the last good read of Vault gave",
+    ),
+    ConditionDoc(
+        _B.SOURCE_REACHABLE,
+        _NORMAL,
+        _SYNC,
+        feeds_ready=False,
+        meaning="the last read from Vault succeeded. False leaves the last good key in place, and Ready True",
+    ),
+    ConditionDoc(
+        _B.AGENTS_CURRENT,
+        _NORMAL,
+        _ROLLOUT,
+        feeds_ready=True,
+        meaning="every pod that takes new calls was started with the current key",
+    ),
+    ConditionDoc(
+        _B.CALLS_DRAINED,
+        _NORMAL,
+        _ROLLOUT,
+        feeds_ready=False,
+        meaning="every pod on an older key was seen to end. False: some still finish calls. "
+        "Unknown: one vanished and nobody saw its end",
+    ),
+    ConditionDoc(
+        _B.KEY_FRESH,
+        _NORMAL,
+        _SYNC,
+        feeds_ready=False,
+        meaning="the key is younger than rotation.maxAge less rotation.warnBefore",
+    ),
+    ConditionDoc(
+        _B.CAPACITY_AT_RISK,
+        _ABNORMAL,
+        _ROLLOUT,
+        feeds_ready=False,
+        meaning="a restart would take capacity away, by the workload's strategy or a quota; it goes on all the same",
+    ),
+    ConditionDoc(
+        _B.LITERAL_KEY_IN_MANIFEST,
+        _ABNORMAL,
+        _ROLLOUT,
+        feeds_ready=False,
+        meaning="an agent's env holds a key as plain text, which no rotation reaches; the value is never shown",
+    ),
+    ConditionDoc(
+        _B.SHARED_ACROSS_ENVIRONMENTS,
+        _ABNORMAL,
+        _SYNC,
+        feeds_ready=False,
+        meaning="the same key is used in two environments, so that a leak in one is a leak in both",
+    ),
+    ConditionDoc(
+        _B.GRACE_TOO_SHORT,
+        _ABNORMAL,
+        _ROLLOUT,
+        feeds_ready=False,
+        meaning="terminationGracePeriodSeconds is shorter than drain.maxCallDuration: a long call would be cut",
+    ),
+    ConditionDoc(
+        _B.SUSPENDED,
+        _ABNORMAL,
+        _OUTCOME,
+        feeds_ready=False,
+        meaning="spec.suspend of the binding or of its store stops every act",
+    ),
+)
+
+STORE_CONDITIONS: Final = (
+    ConditionDoc(
+        _S.READY,
+        _NORMAL,
+        _OUTCOME,
+        feeds_ready=True,
+        meaning="Vault answers and the store's settings are usable",
+    ),
+    ConditionDoc(
+        _S.RECONCILING,
+        _ABNORMAL,
+        _OUTCOME,
+        feeds_ready=True,
+        meaning="a change of the store is being taken up; Ready is not True meanwhile",
+    ),
+    ConditionDoc(
+        _S.STALLED,
+        _ABNORMAL,
+        _OUTCOME,
+        feeds_ready=True,
+        meaning="nothing more happens until a person acts; the message says how. Never together with Ready",
+    ),
+    ConditionDoc(
+        _S.REACHABLE,
+        _NORMAL,
+        _STORE,
+        feeds_ready=True,
+        meaning="Vault answers at spec.vault.address, trusted, unsealed and active",
+    ),
+    ConditionDoc(
+        _S.LOGGED_IN,
+        _NORMAL,
+        _STORE,
+        feeds_ready=True,
+        meaning="the last login succeeded. Unknown until a binding needs one",
+    ),
+    ConditionDoc(
+        _S.IDENTITY_LENT,
+        _ABNORMAL,
+        _STORE,
+        feeds_ready=False,
+        meaning="bindings read with the operator's own Vault identity (appRole, token): "
+        "only the store's rules keep tenants apart",
+    ),
+    ConditionDoc(
+        _S.SUSPENDED,
+        _ABNORMAL,
+        _OUTCOME,
+        feeds_ready=False,
+        meaning="spec.suspend stops reads from this store and every act of its bindings",
+    ),
+)

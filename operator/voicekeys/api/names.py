@@ -1,0 +1,54 @@
+"""Every name that voicekeys writes into a cluster: group, kinds, labels, annotations, field managers.
+
+One place, so that a reader of ``kubectl get -o yaml`` can find what a name means, and RBAC and admission policies can
+be checked against it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "voicekeys.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+BINDING_KIND: Final = "VoiceKeyBinding"
+BINDING_PLURAL: Final = "voicekeybindings"
+STORE_KIND: Final = "VoiceKeyStore"
+STORE_PLURAL: Final = "voicekeystores"
+
+FIELD_MANAGER: Final = "voicekeys"
+"""Owner, by server-side apply, of our Secrets and statuses."""
+
+# Labels of the Secrets that we make. The second one's value is the binding's name.
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "voicekeys"
+BINDING_LABEL: Final = f"{GROUP}/binding"
+
+# Annotations of the Secrets that we make: Vault's version and created time of the key, the keyed digest of the data.
+KEY_VERSION_ANNOTATION: Final = f"{GROUP}/key-version"
+KEY_CREATED_ANNOTATION: Final = f"{GROUP}/key-created"
+DIGEST_ANNOTATION: Final = f"{GROUP}/digest"
+
+# Annotation of a binding: any new value makes the operator read Vault at once, one time.
+SYNC_NOW_ANNOTATION: Final = f"{GROUP}/sync-now"
+
+TRIGGER_PREFIX: Final = f"{GROUP}/key."
+"""Start of the pod template annotations that carry a binding's digest."""
+
+MAX_BINDING_NAME: Final = 59
+"""Characters in a binding's name: with ``key.`` it fills the 63 that the name part of an annotation may have."""
+
+
+def trigger_annotation(binding: str) -> str:
+    """Return the pod template annotation whose change restarts the agents of ``binding`` (its metadata.name)."""
+    return TRIGGER_PREFIX + binding
+
+
+def trigger_field_manager(binding: str) -> str:
+    """Return the field manager of ``binding`` on workloads.
+
+    One per binding: two bindings of one workload that shared a manager would each drop the other's annotation at
+    server-side apply.
+    """
+    return f"{FIELD_MANAGER}.{binding}"

@@ -1,0 +1,207 @@
+"""The statuses of both kinds, as typed models, and how they become the JSON of a server-side apply.
+
+A status is the operator's memory: what must survive a restart (the rotation in flight, pods on the old key, restarts
+already spent) is in here and nowhere else. It never holds key material, only keyed digests and fingerprints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from voicekeys.api.binding import AgentKind
+from voicekeys.api.fields import CONFIG, Time
+
+MAX_HISTORY: Final = 5
+"""Finished rotations that a status keeps."""
+
+MAX_RESTARTS: Final = 12
+"""Restart times that a status keeps for each agent: the restart budget of one hour reads them."""
+
+NO_GENERATION: Final = -1
+"""``observedGeneration`` of an object that no operator has seen: kstatus takes a status-less object for current."""
+
+_REASON: Final = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+
+
+class ConditionStatus(StrEnum):
+    """The three answers of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Phase(StrEnum):
+    """Where a key change stands."""
+
+    IDLE = "Idle"
+    STAGED = "Staged"
+    ROLLING = "Rolling"
+    DRAINING = "Draining"
+    ROLLING_BACK = "RollingBack"
+    FROZEN = "Frozen"
+
+
+class Outcome(StrEnum):
+    """How a key change ended."""
+
+    COMPLETED = "Completed"
+    ROLLED_BACK = "RolledBack"
+    SUPERSEDED = "Superseded"
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Condition:
+    """One condition, as ``metav1.Condition`` has it."""
+
+    type: str
+    status: ConditionStatus
+    reason: Annotated[str, Field(pattern=_REASON)]
+    message: str
+    last_transition_time: Time
+    observed_generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class KeyStatus:
+    """The key that is in the Secret: Vault's version and created time, a keyed fingerprint of the values."""
+
+    version: int
+    created_time: Time
+    fingerprint: str
+    rotate_by: Time | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class SecretStatus:
+    """The Secret as last written: the keyed digest of its rendered data."""
+
+    name: str
+    digest: str
+    written_time: Time | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class RotationStatus:
+    """The key change in flight, or the last one."""
+
+    id: str
+    phase: Phase
+    from_version: int
+    to_version: int
+    started_time: Time
+    patched_time: Time | None = None
+    pods_on_old_key: int | None = None
+    refused_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class OldPod:
+    """A pod that was started before the new key reached its template."""
+
+    uid: str
+    name: str
+    node: str | None = None
+    deadline: Time | None = None
+    vanished_time: Time | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class AgentStatus:
+    """One workload of the binding.
+
+    ``baseline`` is the Secret's digest at adoption, ``digest`` what the workload's template carries, ``previous`` what
+    it carried before the change in flight (the empty string: it had no trigger annotation).
+    """
+
+    kind: AgentKind
+    name: str
+    desired: int | None = None
+    current: int | None = None
+    draining: int | None = None
+    baseline: str | None = None
+    digest: str | None = None
+    previous: str | None = None
+    restarts: tuple[Time, ...] = ()
+    old_pods: tuple[OldPod, ...] = ()
+    unwitnessed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Handled:
+    """Values of one-shot annotations that were acted on, so that each is acted on once."""
+
+    sync_now: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class HistoryEntry:
+    """One finished key change."""
+
+    id: str
+    from_version: int
+    to_version: int
+    started_time: Time
+    finished_time: Time
+    outcome: Outcome
+    pods: int
+    unwitnessed: int
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class BindingStatus:
+    """The status of a VoiceKeyBinding."""
+
+    observed_generation: int = NO_GENERATION
+    conditions: tuple[Condition, ...] = ()
+    key: KeyStatus | None = None
+    secret: SecretStatus | None = None
+    rotation: RotationStatus | None = None
+    agents: tuple[AgentStatus, ...] = ()
+    handled: Handled | None = None
+    history: tuple[HistoryEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class StoreStatus:
+    """The status of a VoiceKeyStore."""
+
+    observed_generation: int = NO_GENERATION
+    conditions: tuple[Condition, ...] = ()
+    bindings: int | None = None
+    last_error: str | None = None
+
+
+_BINDING: Final = TypeAdapter(BindingStatus)
+_STORE: Final = TypeAdapter(StoreStatus)
+
+
+def parse_binding_status(raw: bytes | Mapping[str, Any] | None) -> BindingStatus:
+    """Return the model of a binding's ``status``, given as JSON bytes or a mapping; None is an object nobody has seen.
+
+    Raises ``pydantic.ValidationError`` (a ValueError) on what the CRD would have refused.
+    """
+    return _BINDING.validate_json(raw) if isinstance(raw, bytes) else _BINDING.validate_python(raw or {})
+
+
+def parse_store_status(raw: bytes | Mapping[str, Any] | None) -> StoreStatus:
+    """Return the model of a store's ``status``; otherwise as ``parse_binding_status``."""
+    return _STORE.validate_json(raw) if isinstance(raw, bytes) else _STORE.validate_python(raw or {})
+
+
+def dump_status(status: BindingStatus | StoreStatus) -> dict[str, Any]:
+    """Return ``status`` as the JSON object to apply: camelCase, RFC 3339 times.
+
+    What is None or empty is left out, so that server-side apply removes it; the empty string is a value.
+    ``observedGeneration`` is always there: kstatus reads it.
+    """
+    adapter: TypeAdapter[Any] = _BINDING if isinstance(status, BindingStatus) else _STORE
+    dumped: dict[str, Any] = adapter.dump_python(status, mode="json", by_alias=True, exclude_defaults=True)
+    kept = {field: value for field, value in dumped.items() if value != {}}
+    return kept | {"observedGeneration": status.observed_generation}
