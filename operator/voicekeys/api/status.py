@@ -88,46 +88,57 @@ class SecretStatus:
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class RotationStatus:
-    """The key change in flight, or the last one."""
+    """The key change in flight, or the last one.
+
+    ``refused_digest`` is that of a key whose pods did not start: it is not rolled out again, a newer one is.
+    """
 
     id: str
     phase: Phase
     from_version: int
     to_version: int
     started_time: Time
-    patched_time: Time | None = None
     pods_on_old_key: int | None = None
     refused_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class OldPod:
-    """A pod that was started before the new key reached its template."""
+    """A pod that was started before the new key reached its template.
+
+    ``deadline`` is when the kubelet kills it (its deletionTimestamp), ``vanished_time`` when it was found gone without
+    anyone having seen its end, ``grace_seconds`` its terminationGracePeriodSeconds.
+    """
 
     uid: str
     name: str
     node: str | None = None
+    grace_seconds: int | None = None
     deadline: Time | None = None
     vanished_time: Time | None = None
-    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class AgentStatus:
     """One workload of the binding.
 
-    ``baseline`` is the Secret's digest at adoption, ``digest`` what the workload's template carries, ``previous`` what
-    it carried before the change in flight (the empty string: it had no trigger annotation).
+    ``trigger`` is the value that the trigger annotation has in the workload's template (the empty string: it has none),
+    ``digest`` that of the Secret data which it stands for. At adoption the two are recorded as they are found, so that
+    nothing restarts. ``previous_*`` are the pair before the change in flight, to which a rollback returns.
+    ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed.
     """
 
     kind: AgentKind
     name: str
+    uid: str | None = None
     desired: int | None = None
     current: int | None = None
     draining: int | None = None
-    baseline: str | None = None
+    trigger: str | None = None
     digest: str | None = None
-    previous: str | None = None
+    previous_trigger: str | None = None
+    previous_digest: str | None = None
+    patched_time: Time | None = None
     restarts: tuple[Time, ...] = ()
     old_pods: tuple[OldPod, ...] = ()
     unwitnessed: int | None = None
@@ -156,7 +167,11 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class BindingStatus:
-    """The status of a VoiceKeyBinding."""
+    """The status of a VoiceKeyBinding.
+
+    ``digest_key`` names the fingerprint key that all digests in here were made with: under another key they cannot be
+    compared, and the binding takes a new baseline instead of restarting anything.
+    """
 
     observed_generation: int = NO_GENERATION
     conditions: tuple[Condition, ...] = ()
@@ -166,6 +181,7 @@ class BindingStatus:
     agents: tuple[AgentStatus, ...] = ()
     handled: Handled | None = None
     history: tuple[HistoryEntry, ...] = ()
+    digest_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
