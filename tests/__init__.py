@@ -1,0 +1,1 @@
+"""The tests of voicekeys, and the lab that they run on."""

@@ -1,0 +1,219 @@
+"""A whole lab in one object: a real control plane, simulated nodes and a real Vault that trusts the cluster's tokens.
+
+    with Lab.start() as lab:
+        lab.put_key("voice-prod/frejun", api_key="…")
+        print(lab.kubectl("get", "nodes"))
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.lab import kubeconfig
+from tests.lab.binaries import find_binaries
+from tests.lab.cluster import Cluster
+from tests.lab.controlplane import ControlPlane, ControlPlaneOptions, Endpoint
+from tests.lab.processes import LabError, Ports, Processes
+from tests.lab.vault import Vault
+
+READER = "voicekeys-reader"
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+COMMON = ("kubectl", "vault", "vault-plugin-auth-kubernetes")
+
+
+class Lab:
+    """A running lab; made by `start`, ended by `close` or at the end of a `with` block.
+
+    `dir` is its one folder, `kubeconfig` its administrator's, `vault` its Vault (callable: `lab.vault("GET", "sys/mounts")`).
+    """
+
+    def __init__(self, folder: Path, processes: Processes, ports: Ports) -> None:
+        self.dir = folder
+        self.processes = processes
+        self.ports = ports
+        self.binaries: Mapping[str, Path] = {}
+        self.cluster: Cluster
+        self.vault: Vault
+
+    @classmethod
+    def start(  # noqa: PLR0913  each is a choice of a test
+        cls,
+        *,
+        nodes: int = 3,
+        controller_manager: bool = True,
+        scheduler: bool = True,
+        users: Mapping[str, Sequence[str]] | None = None,
+        apiserver_flags: Sequence[str] = (),
+        controller_manager_flags: Sequence[str] = (),
+        vault_tls: bool = False,
+        readers: Sequence[str] = (READER,),
+        endpoint: Endpoint | None = None,
+        keep: bool = False,
+    ) -> Self:
+        """Start a lab in a new temporary folder and return when all of it answers.
+
+        `nodes` simulated nodes; `users` are further names of the token file with their groups; `readers` are the
+        ServiceAccount names that Vault's role `voicekeys` accepts; `endpoint` is another cluster to use instead of a
+        control plane of the lab's own; `keep` leaves the folder behind. Raises LabError with the log of what failed.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="voicekeys-lab-"))
+        lab = cls(folder, Processes(folder, remove=not keep), Ports())
+        try:
+            lab.binaries = find_binaries((*COMMON, *(() if endpoint else CONTROL_PLANE)))
+            options = ControlPlaneOptions(
+                nodes, controller_manager, scheduler, users or {}, apiserver_flags, controller_manager_flags
+            )
+            lab._launch(options, endpoint, vault_tls=vault_tls)  # noqa: SLF001  our own
+            lab._trust(readers)  # noqa: SLF001
+        except BaseException:
+            lab.close()
+            raise
+        return lab
+
+    def _launch(self, options: ControlPlaneOptions, endpoint: Endpoint | None, *, vault_tls: bool) -> None:
+        """Start control plane and Vault side by side, and wait for both."""
+        vault = Vault(self.binaries, self.processes, self.ports, self.dir)
+        if endpoint:
+            self.cluster = Cluster(endpoint)
+            vault.launch(tls=vault_tls)
+            vault.initialise()
+        else:
+            plane = ControlPlane(self.binaries, self.processes, self.ports, self.dir)
+            endpoint = plane.launch(options)
+            vault.launch(tls=vault_tls)
+            vault.initialise()
+            plane.settle(endpoint, options)
+            self.cluster = Cluster(endpoint)
+        self.vault = vault
+        self.kubeconfig = self._write_kubeconfig("admin", endpoint.admin_token, "default")
+
+    def _trust(self, readers: Sequence[str]) -> None:
+        """Let Vault review the cluster's tokens, by a ServiceAccount that may do just that."""
+        token = self.cluster.make_reviewer()
+        self.vault.enable_kubernetes(self.api_url, self.ca_file.read_text(), token, readers)
+
+    # ---- what it is
+
+    @property
+    def api_url(self) -> str:
+        """The API server's URL."""
+        return self.cluster.endpoint.api_url
+
+    @property
+    def ca_file(self) -> Path:
+        """The CA of the API server's certificate."""
+        return self.cluster.endpoint.ca_file
+
+    @property
+    def admin_token(self) -> str:
+        """A bearer token of a cluster administrator."""
+        return self.cluster.endpoint.admin_token
+
+    @property
+    def vault_addr(self) -> str:
+        """Vault's address."""
+        return self.vault.address
+
+    @property
+    def vault_token(self) -> str:
+        """Vault's root token."""
+        return self.vault.token
+
+    def logs(self, name: str) -> str:
+        """Return the log of a process, such as `kube-apiserver` or `vault`."""
+        return self.processes.logs(name)
+
+    # ---- the cluster
+
+    def api(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """Call the API server; see `Cluster.call`. Raises ApiError at 400 and above."""
+        return self.cluster.call(method, path, body, **options)
+
+    def apply(self, objects: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Server-side apply objects (YAML text, a YAML file, or dicts), in order; return them as the server has them."""
+        if isinstance(objects, Path):
+            objects = objects.read_text()
+        if isinstance(objects, str):
+            objects = [each for each in yaml.safe_load_all(objects) if each]
+        if isinstance(objects, Mapping):
+            objects = [objects]
+        return [self.cluster.apply(each) for each in objects]
+
+    def kubectl(self, *args: str | Path, stdin: str | None = None, as_user: str | None = None) -> str:
+        """Run the real kubectl as administrator, or impersonating `as_user`; return stdout.
+
+        Raises LabError with kubectl's own words when it fails.
+        """
+        argv = [str(self.binaries["kubectl"]), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
+        if as_user:
+            argv.append(f"--as={as_user}")
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603
+        if done.returncode:
+            raise LabError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def kubeconfig_for(self, who: str) -> Path:
+        """Return a kubeconfig of a user of the token file, or of a ServiceAccount named `namespace/name` (made if missing).
+
+        A ServiceAccount's token comes from TokenRequest and lasts 24 hours.
+        """
+        namespace, slash, name = who.partition("/")
+        if slash:
+            return self._write_kubeconfig(f"{namespace}.{name}", self.cluster.token_for(namespace, name), namespace)
+        if who not in self.cluster.endpoint.tokens:
+            raise LabError(f"no user {who!r} in the token file: name it in Lab.start(users=…)")
+        return self._write_kubeconfig(who, self.cluster.endpoint.tokens[who], "default")
+
+    def _write_kubeconfig(self, name: str, token: str, namespace: str) -> Path:
+        file = self.dir / f"{name}.kubeconfig"
+        return kubeconfig.write(file, api_url=self.api_url, ca_file=self.ca_file, token=token, namespace=namespace)
+
+    # ---- Vault
+
+    def put_key(self, path: str, **fields: Any) -> int:
+        """Put a new version of a key at `path` below the mount `secret`; return the version."""
+        return self.vault.put(path, fields)
+
+    def allow(self, namespace: str, prefix: str) -> str:
+        """Let a namespace read below a path prefix as well, by a role whose name is returned."""
+        return self.vault.allow(namespace, prefix)
+
+    def login(self, namespace: str, name: str = READER, role: str = "voicekeys", mount: str = "kubernetes") -> str:
+        """Log a ServiceAccount in to Vault as the operator would, and return Vault's client token."""
+        jwt = self.cluster.token_for(namespace, name, audience="vault")
+        answer = self.vault("POST", f"auth/{mount}/login", {"role": role, "jwt": jwt}, token="")
+        return str(answer["auth"]["client_token"])
+
+    def enable_jwt(self) -> None:
+        """Mount JWT auth in Vault (role `voicekeys`), which checks the cluster's tokens by its public keys."""
+        self.cluster.publish_issuer()
+        self.vault.enable_jwt(f"{self.api_url}/openid/v1/jwks", self.ca_file.read_text())
+
+    def enable_approle(self, *prefixes: str) -> tuple[str, str]:
+        """Mount AppRole auth in Vault; return a role id and a secret id that may read below the prefixes (or all)."""
+        return self.vault.enable_approle(prefixes or ("+",))
+
+    # ---- its end
+
+    def close(self) -> None:
+        """End every process and remove the folder."""
+        if hasattr(self, "cluster"):
+            self.cluster.close()
+        self.processes.close()
+        self.ports.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
