@@ -25,7 +25,7 @@ class BindingCondition(StrEnum):
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
-    SECRET_SYNCED = "SecretSynced"
+    SECRET_SYNCED = "SecretSynced"  # noqa: S105 - the name of a condition
     SOURCE_REACHABLE = "SourceReachable"
     AGENTS_CURRENT = "AgentsCurrent"
     CALLS_DRAINED = "CallsDrained"
