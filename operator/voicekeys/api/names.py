@@ -30,6 +30,9 @@ KEY_VERSION_ANNOTATION: Final = f"{GROUP}/key-version"
 KEY_CREATED_ANNOTATION: Final = f"{GROUP}/key-created"
 DIGEST_ANNOTATION: Final = f"{GROUP}/digest"
 
+ADOPT_LABEL: Final = f"{GROUP}/adopt"
+"""Label by which the owner of a foreign Secret lets the named binding adopt it."""
+
 # Annotation of a binding: any new value makes the operator read Vault at once, one time.
 SYNC_NOW_ANNOTATION: Final = f"{GROUP}/sync-now"
 

@@ -24,6 +24,11 @@ class Digester:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
+    @property
+    def key_id(self) -> str:
+        """Eight hex digits that name the key: digests of different keys cannot be compared."""
+        return hmac.new(self._key, b"id\0", hashlib.sha256).hexdigest()[:8]
+
     def of_payload(self, payload: Payload) -> str:
         """Digest names and values; the order of names does not matter, their boundaries do."""
         mac = hmac.new(self._key, b"data\0", hashlib.sha256)
@@ -31,6 +36,10 @@ class Digester:
             for part in (name.encode(), payload.reveal(name)):
                 mac.update(len(part).to_bytes(8, "big") + part)
         return mac.hexdigest()[:DIGEST_LENGTH]
+
+    def of_values(self, payload: Payload) -> dict[str, str]:
+        """Digest each value on its own, by name."""
+        return {name: self.of_value(payload.reveal(name)) for name in payload}
 
     def of_value(self, value: bytes) -> str:
         """Digest one value on its own: the same key under two names gives the same fingerprint."""

@@ -1,0 +1,186 @@
+"""Workloads and pods as the policies see them: parsed once from the API server's JSON, then only read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voicekeys.model.identity import WorkloadId
+
+DEFAULT_GRACE_SECONDS = 30  # what the API server fills in for terminationGracePeriodSeconds
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Parse an RFC 3339 time of the API server (``2026-01-02T03:04:05Z``) to aware UTC; None stays None."""
+    return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Deployment, StatefulSet or DaemonSet at one moment.
+
+    Args:
+        id: kind, namespace and name.
+        uid: a workload that was deleted and made again has another one.
+        resource_version: what a patch is tested against.
+        settled: the controller has seen this generation.
+        paused: ``spec.paused`` of a Deployment.
+        replicas: pods wanted (for a DaemonSet: nodes that should run one).
+        updated: pods of the newest template.
+        available: pods that serve.
+        selector: LabelSelector of its pods.
+        triggers: the annotations of its pod template.
+        strategy: update strategy: type and, for RollingUpdate, maxSurge, maxUnavailable, partition as written.
+        pod_spec: the template's pod spec, as the API server has it.
+    """
+
+    id: WorkloadId
+    uid: str
+    resource_version: str
+    settled: bool
+    paused: bool
+    replicas: int
+    updated: int
+    available: int
+    selector: Mapping[str, Any]
+    triggers: Mapping[str, str]
+    strategy: Mapping[str, Any]
+    pod_spec: Mapping[str, Any]
+
+    @property
+    def rolled_out(self) -> bool:
+        """Every wanted pod is of the newest template and available (old ones may still be terminating)."""
+        return self.settled and self.updated >= self.replicas and self.available >= self.replicas
+
+    @property
+    def grace_seconds(self) -> int:
+        """The template's terminationGracePeriodSeconds."""
+        return int(self.pod_spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
+
+
+def parse_workload(workload: WorkloadId, raw: Mapping[str, Any]) -> Workload:
+    """Parse one workload; counts that the controller has not written yet are 0."""
+    metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status", {})
+    template = spec["template"]
+    daemon = workload.kind == "DaemonSet"
+    strategy = spec.get("strategy" if workload.kind == "Deployment" else "updateStrategy", {})
+    return Workload(
+        id=workload,
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
+        paused=bool(spec.get("paused")),
+        replicas=status.get("desiredNumberScheduled", 0) if daemon else spec.get("replicas", 1),
+        updated=status.get("updatedNumberScheduled" if daemon else "updatedReplicas", 0),
+        available=status.get("numberAvailable" if daemon else "availableReplicas", 0),
+        selector=spec.get("selector", {}),
+        triggers=template.get("metadata", {}).get("annotations") or {},
+        strategy={"type": strategy.get("type", "RollingUpdate")} | (strategy.get("rollingUpdate") or {}),
+        pod_spec=template.get("spec", {}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod at one moment.
+
+    Args:
+        uid: a StatefulSet's next pod of the same name has another one.
+        name: the pod's name.
+        node: where it runs, empty before it is scheduled.
+        owner: UID of the controlling ReplicaSet, StatefulSet or DaemonSet; empty for an orphan.
+        owner_name: the controller's name.
+        triggers: its trigger annotations: which digest its template had.
+        terminating: it has a deletionTimestamp.
+        deadline: when the kubelet kills it (the deletionTimestamp), None while it is not terminating.
+        grace_seconds: its terminationGracePeriodSeconds.
+        ended: every container was seen terminated; a pod that was deleted before it got a node never ran any.
+        ready: it takes new calls.
+        trouble: why it does not start, in the kubelet's own words (``ImagePullBackOff: …``), else empty.
+    """
+
+    uid: str
+    name: str
+    node: str
+    owner: str
+    owner_name: str
+    triggers: Mapping[str, str]
+    terminating: bool
+    deadline: datetime | None
+    grace_seconds: int
+    ended: bool
+    ready: bool
+    trouble: str
+
+
+def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
+    """Parse one pod.
+
+    Args:
+        raw: the API server's JSON.
+        prefix: annotations with this start are kept as its triggers.
+    """
+    metadata, spec, status = raw["metadata"], raw.get("spec", {}), raw.get("status", {})
+    owner = next((o for o in metadata.get("ownerReferences", []) if o.get("controller")), {})
+    deadline = parse_time(metadata.get("deletionTimestamp"))
+    annotations = metadata.get("annotations") or {}
+    return Pod(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        node=spec.get("nodeName", ""),
+        owner=owner.get("uid", ""),
+        owner_name=owner.get("name", ""),
+        triggers={key: value for key, value in annotations.items() if key.startswith(prefix)},
+        terminating=deadline is not None,
+        deadline=deadline,
+        grace_seconds=int(
+            metadata.get("deletionGracePeriodSeconds")
+            or spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+        ),
+        ended=_ended(spec, status, terminating=deadline is not None),
+        ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or []),
+        trouble=_trouble(status),
+    )
+
+
+def _statuses(status: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _ended(spec: Mapping[str, Any], status: Mapping[str, Any], *, terminating: bool) -> bool:
+    """Whether no container of the pod runs any more.
+
+    A kubelet writes the terminated state of every container, and the phase, before it lets the object go (facts K9
+    is the exception: a forced deletion, where the object goes first and nothing terminated is ever shown).
+    """
+    if status.get("phase") in {"Succeeded", "Failed"}:
+        return True
+    if not spec.get("nodeName"):
+        return terminating
+    containers = status.get("containerStatuses") or []
+    running = [one for one in _statuses(status) if "running" in one.get("state", {})]
+    return bool(containers) and not running and all("terminated" in one.get("state", {}) for one in containers)
+
+
+def _trouble(status: Mapping[str, Any]) -> str:
+    for one in _statuses(status):
+        waiting = one.get("state", {}).get("waiting", {})
+        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
+            return _words(one["name"], waiting)
+        ended = one.get("lastState", {}).get("terminated", {})
+        if ended and one.get("restartCount", 0) > 0 and not one.get("ready"):
+            return _words(one["name"], ended)
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}"
+    return ""
+
+
+def _words(container: str, state: Mapping[str, Any]) -> str:
+    """The kubelet's reason; its free text is left out, since it may quote a command line with a value in it."""
+    code = f" (exit code {state['exitCode']})" if "exitCode" in state else ""
+    return f"container {container}: {state.get('reason', 'unknown')}{code}"

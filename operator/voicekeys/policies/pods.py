@@ -1,0 +1,103 @@
+"""Which pods hold the old key, and which of them were seen to end.
+
+The invariant: a pod leaves the set only when its end was *seen*, or when it vanished unseen and its kill deadline plus
+one full grace period has passed; the latter is counted as unwitnessed, never as drained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from voicekeys.api.status import OldPod
+from voicekeys.model.workload import DEFAULT_GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from voicekeys.model.workload import Pod, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPods:
+    """What a watch of one workload's pods has seen.
+
+    Args:
+        alive: UID to pod, for every pod object that exists.
+        ended: UIDs of pods that are gone and whose end was seen.
+    """
+
+    alive: Mapping[str, Pod]
+    ended: Collection[str]
+
+
+def of_workload(pods: Iterable[Pod], workload: Workload) -> list[Pod]:
+    """The pods that a workload controls; selectors may overlap, owners do not."""
+    if workload.id.kind != "Deployment":
+        return [pod for pod in pods if pod.owner == workload.uid]
+    # A ReplicaSet is named after its Deployment and the template's hash.
+    return [pod for pod in pods if pod.owner and pod.owner_name.rpartition("-")[0] == workload.id.name]
+
+
+def is_old(pod: Pod, annotation: str, trigger: str) -> bool:
+    """Whether a pod was started from a template without the wanted trigger, whatever it may hold by now."""
+    return pod.triggers.get(annotation, "") != trigger
+
+
+def follow(
+    known: Sequence[OldPod], seen: SeenPods, annotation: str, trigger: str, now: datetime
+) -> tuple[tuple[OldPod, ...], int]:
+    """Bring the set of pods on the old key up to date.
+
+    Args:
+        known: the set as it was last written.
+        seen: what the watch has seen; it has listed every pod at least once.
+        annotation: the binding's trigger annotation.
+        trigger: the value that pods on the wanted key have, empty for none.
+        now: wall time.
+
+    Returns:
+        The new set, and how many pods left it without a witness.
+    """
+    kept: list[OldPod] = []
+    unwitnessed = 0
+    for pod in known:
+        alive = seen.alive.get(pod.uid)
+        if alive is not None:
+            # A rollback makes the pods of the old template the wanted ones again.
+            if not alive.ended and is_old(alive, annotation, trigger):
+                kept.append(_with_deadline(pod, alive))
+        elif pod.uid not in seen.ended:
+            missing = _vanished(pod, now)
+            if now < release_time(missing):
+                kept.append(missing)
+            else:
+                unwitnessed += 1
+    have = {pod.uid for pod in known}
+    fresh = [pod for pod in seen.alive.values() if pod.uid not in have and not pod.ended]
+    kept += [_with_deadline(OldPod(pod.uid, pod.name), pod) for pod in fresh if is_old(pod, annotation, trigger)]
+    return tuple(sorted(kept, key=lambda pod: pod.name)), unwitnessed
+
+
+def _with_deadline(known: OldPod, pod: Pod) -> OldPod:
+    return replace(known, node=pod.node or None, deadline=pod.deadline, grace_seconds=pod.grace_seconds)
+
+
+def _vanished(pod: OldPod, now: datetime) -> OldPod:
+    if pod.vanished_time is not None:
+        return pod
+    return replace(pod, vanished_time=now, deadline=pod.deadline or now + _grace(pod))
+
+
+def _grace(pod: OldPod) -> timedelta:
+    return timedelta(seconds=DEFAULT_GRACE_SECONDS if pod.grace_seconds is None else pod.grace_seconds)
+
+
+def release_time(pod: OldPod) -> datetime:
+    """When a pod that vanished unseen stops counting: its kill deadline plus one full grace period (design §7)."""
+    if pod.vanished_time is None:
+        message = f"pod {pod.name} has not vanished"
+        raise ValueError(message)
+    return (pod.deadline or pod.vanished_time) + _grace(pod)

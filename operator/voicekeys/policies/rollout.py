@@ -1,0 +1,210 @@
+"""One agent's next step on a new key: hold, patch the template, watch, roll back, or nothing.
+
+The invariant: a template is patched only after the Secret has carried the key for ``rollout.propagation`` (a kubelet
+may serve a cached Secret), and a rollback always returns to a trigger and a digest that were in use before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from voicekeys.api.status import MAX_RESTARTS, AgentStatus
+from voicekeys.model.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from voicekeys.api.binding import Agent, Rollout
+    from voicekeys.model.workload import Pod, Workload
+
+BUDGET_WINDOW = timedelta(hours=1)
+
+
+class Do(Enum):
+    """What to do with one agent now."""
+
+    NOTHING = auto()
+    HOLD = auto()
+    PATCH = auto()
+    WATCH = auto()
+    ROLL_BACK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next step and what to say about it.
+
+    Args:
+        do: the act.
+        verdict: why; None only where all is done.
+        wake: when to look again although no event came.
+        stalls: a person must act.
+    """
+
+    do: Do
+    verdict: Verdict | None = None
+    wake: datetime | None = None
+    stalls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One agent at one moment.
+
+    Args:
+        status: what is recorded of it.
+        workload: what the API server has.
+        desired: digest of the data that its pods should have.
+        ready_at: when the template may be patched: the Secret was written, its propagation is over.
+        settings: timeouts and budgets of the binding.
+        spent: restarts of this workload in the last hour, by any binding.
+        old_serving: pods on another trigger that are not terminating.
+        troubled: pods of the wanted template that do not start.
+        rolling_back: the desired digest is the previous one.
+        now: wall time.
+    """
+
+    status: AgentStatus
+    workload: Workload
+    desired: str
+    ready_at: datetime
+    settings: Rollout
+    spent: Sequence[datetime]
+    old_serving: int
+    troubled: Sequence[Pod]
+    rolling_back: bool
+    now: datetime
+
+
+def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
+    """Record what a workload carries; adoption believes what it finds, so that it restarts nothing (design §7).
+
+    Args:
+        agent: the agent of the binding.
+        status: what was recorded, None at first sight.
+        workload: what the API server has.
+        annotation: the binding's trigger annotation.
+        baseline: digest of the data that the workload's pods were started with, as far as anyone can know.
+    """
+    trigger = workload.triggers.get(annotation, "")
+    if status is None or status.digest is None or status.uid != workload.uid:
+        restarts = status.restarts if status else ()
+        return AgentStatus(agent.kind, agent.name, workload.uid, trigger=trigger, digest=baseline, restarts=restarts)
+    if trigger == status.trigger:
+        return status
+    # Our own patch whose outcome was not recorded, or somebody's edit: the trigger says what the pods have.
+    return replace(status, trigger=trigger, digest=trigger)
+
+
+def rebase(status: AgentStatus, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
+    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared."""
+    trigger = workload.triggers.get(annotation, "")
+    return AgentStatus(
+        status.kind, status.name, workload.uid, trigger=trigger, digest=baseline, restarts=status.restarts
+    )
+
+
+def target_trigger(status: AgentStatus, desired: str) -> str:
+    """The trigger value that stands for a digest: the one that the template had, if it is a way back; else itself.
+
+    Going back to the very template of before lets the controller take up its old ReplicaSet: no pod restarts twice.
+    """
+    if desired == status.digest:
+        return status.trigger or ""
+    if desired == status.previous_digest:
+        return status.previous_trigger or ""
+    return desired
+
+
+def begin(status: AgentStatus, now: datetime) -> AgentStatus:
+    """Record the intent to patch: the way back, the time, one restart of the budget. Written before the patch."""
+    in_flight = status.patched_time is not None
+    return replace(
+        status,
+        # A change that overtakes another one in flight goes back to what was proven before both.
+        previous_trigger=status.previous_trigger if in_flight else status.trigger,
+        previous_digest=status.previous_digest if in_flight else status.digest,
+        patched_time=now,
+        restarts=(*status.restarts, now)[-MAX_RESTARTS:],
+    )
+
+
+def finish(status: AgentStatus) -> AgentStatus:
+    """Record that the new pods serve: there is no way back any more, and none is needed."""
+    return replace(status, previous_trigger=None, previous_digest=None, patched_time=None)
+
+
+def spent(restarts: Sequence[datetime], now: datetime) -> list[datetime]:
+    """Restarts within the budget's window, oldest first."""
+    return sorted(moment for moment in restarts if now - moment < BUDGET_WINDOW)
+
+
+def decide(progress: Progress, block: Verdict | None) -> Step:
+    """Say what to do with one agent.
+
+    Args:
+        progress: where it stands.
+        block: what preflight found in the way, None for nothing.
+    """
+    if progress.status.digest != progress.desired:
+        return _before_patch(progress, block)
+    if progress.status.patched_time is None and not progress.rolling_back:
+        return Step(Do.NOTHING)
+    if progress.workload.rolled_out and not progress.old_serving:
+        return Step(Do.NOTHING)
+    return _after_patch(progress)
+
+
+def _before_patch(progress: Progress, block: Verdict | None) -> Step:
+    now, workload = progress.now, progress.workload
+    if block is not None:
+        return Step(Do.HOLD, block, now + timedelta(minutes=1), stalls=True)
+    if now < progress.ready_at:
+        seconds = progress.settings.propagation.total_seconds()
+        waiting = f"the Secret has the new key; {workload.id} restarts {seconds:g} s later, when every node can read it"
+        return Step(Do.HOLD, Verdict("Propagating", waiting), progress.ready_at)
+    budget = progress.settings.max_restarts_per_hour
+    if not progress.rolling_back and len(progress.spent) >= budget:
+        free = progress.spent[-budget] + BUDGET_WINDOW
+        message = (
+            f"{workload.id} was restarted {len(progress.spent)} times within an hour, as often as "
+            f"spec.rollout.maxRestartsPerHour allows; it goes on at {free:%Y-%m-%dT%H:%M:%SZ}. "
+            "Find out what changes the key so often, or raise the number"
+        )
+        return Step(Do.HOLD, Verdict("RestartBudgetSpent", message), free, stalls=True)
+    return Step(Do.PATCH, Verdict("Patching", f"{workload.id} is being restarted on the new key"))
+
+
+def _after_patch(progress: Progress) -> Step:
+    workload, status = progress.workload, progress.status
+    if workload.paused:
+        message = f"{workload.id} is paused and carries the new key: its pods restart when you resume it"
+        return Step(Do.HOLD, Verdict("WaitingForResume", f"{message} (kubectl rollout resume)"))
+    if workload.strategy["type"] == "OnDelete":
+        message = f"{workload.id} carries the new key; delete its old pods one by one, each takes the key as it returns"
+        return Step(Do.WATCH, Verdict("WaitingForDelete", message))
+    done = f"{min(workload.updated, workload.available)} of {workload.replicas} pods of {workload.id} serve"
+    since = status.patched_time or progress.now
+    due = since + progress.settings.timeout
+    if progress.now < due:
+        back = "go back to the previous key" if progress.rolling_back else "restart on the new key"
+        return Step(Do.WATCH, Verdict("RollingBack" if progress.rolling_back else "Rolling", f"{done}; they {back}"), due)
+    trouble = _trouble(progress.troubled)
+    late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
+    if progress.rolling_back or status.previous_digest is None:
+        return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
+    return Step(Do.ROLL_BACK, Verdict("NewKeyRefused", late), stalls=True)
+
+
+def _trouble(pods: Sequence[Pod]) -> str:
+    reasons = [f"{pod.name}: {pod.trouble}" for pod in pods if pod.trouble]
+    return f" ({reasons[0]})" if reasons else ""
+
+
+def _minutes(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
