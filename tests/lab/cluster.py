@@ -23,7 +23,7 @@ class Cluster:
         self._http = endpoint.http()
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
-    def call(
+    def call(  # noqa: PLR0913  a request has that many parts
         self,
         method: str,
         path: str,

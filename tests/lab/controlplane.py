@@ -206,7 +206,10 @@ def node(name: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {**FAKE_NODE, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}},
+        "metadata": {
+            "name": name,
+            "labels": {**FAKE_NODE, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"},
+        },
         "status": {"capacity": room, "allocatable": room, "nodeInfo": {"kubeletVersion": "kwok"}},
     }
 

@@ -10,7 +10,7 @@ import urllib3
 
 
 class ApiError(Exception):
-    """An answer of 400 or above. `status` is the HTTP status, `body` the decoded answer (a Kubernetes Status, or Vault's)."""
+    """An answer of 400 or above: `status` is HTTP's, `body` the decoded answer (a Kubernetes Status, or Vault's errors)."""
 
     def __init__(self, status: int, body: Any, what: str) -> None:
         self.status = status
@@ -43,7 +43,7 @@ class Http:
         except urllib3.exceptions.HTTPError as error:
             raise ConnectionError(f"{method} {path}: {type(error).__name__}: {error}") from error
         content: Any = decode(answer.data)
-        if answer.status >= 400:  # noqa: PLR2004  HTTP
+        if answer.status >= 400:
             raise ApiError(answer.status, content, f"{method} {path}")
         return content
 

@@ -1,5 +1,7 @@
 """A whole lab in one object: a real control plane, simulated nodes and a real Vault that trusts the cluster's tokens.
 
+::
+
     with Lab.start() as lab:
         lab.put_key("voice-prod/frejun", api_key="…")
         print(lab.kubectl("get", "nodes"))
@@ -20,7 +22,7 @@ from tests.lab import kubeconfig
 from tests.lab.binaries import find_binaries
 from tests.lab.cluster import Cluster
 from tests.lab.controlplane import ControlPlane, ControlPlaneOptions, Endpoint
-from tests.lab.processes import LabError, Ports, Processes
+from tests.lab.processes import LabError, Ports, Processes, eventually
 from tests.lab.vault import Vault
 
 READER = "voicekeys-reader"
@@ -31,7 +33,7 @@ COMMON = ("kubectl", "vault", "vault-plugin-auth-kubernetes")
 class Lab:
     """A running lab; made by `start`, ended by `close` or at the end of a `with` block.
 
-    `dir` is its one folder, `kubeconfig` its administrator's, `vault` its Vault (callable: `lab.vault("GET", "sys/mounts")`).
+    `dir` is its one folder, `kubeconfig` its administrator's, `vault` its Vault (`lab.vault("GET", "sys/mounts")`).
     """
 
     def __init__(self, folder: Path, processes: Processes, ports: Ports) -> None:
@@ -39,6 +41,7 @@ class Lab:
         self.processes = processes
         self.ports = ports
         self.binaries: Mapping[str, Path] = {}
+        self.has_controllers = True
         self.cluster: Cluster
         self.vault: Vault
 
@@ -70,8 +73,8 @@ class Lab:
             options = ControlPlaneOptions(
                 nodes, controller_manager, scheduler, users or {}, apiserver_flags, controller_manager_flags
             )
-            lab._launch(options, endpoint, vault_tls=vault_tls)  # noqa: SLF001  our own
-            lab._trust(readers)  # noqa: SLF001
+            lab._launch(options, endpoint, vault_tls=vault_tls)
+            lab._trust(readers)
         except BaseException:
             lab.close()
             raise
@@ -79,6 +82,7 @@ class Lab:
 
     def _launch(self, options: ControlPlaneOptions, endpoint: Endpoint | None, *, vault_tls: bool) -> None:
         """Start control plane and Vault side by side, and wait for both."""
+        self.has_controllers = endpoint is not None or options.controller_manager
         vault = Vault(self.binaries, self.processes, self.ports, self.dir)
         if endpoint:
             self.cluster = Cluster(endpoint)
@@ -137,7 +141,7 @@ class Lab:
         return self.cluster.call(method, path, body, **options)
 
     def apply(self, objects: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Server-side apply objects (YAML text, a YAML file, or dicts), in order; return them as the server has them."""
+        """Server-side apply objects (YAML text, a YAML file, dicts) in order; return them as the server has them."""
         if isinstance(objects, Path):
             objects = objects.read_text()
         if isinstance(objects, str):
@@ -159,10 +163,19 @@ class Lab:
             raise LabError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
         return done.stdout
 
-    def kubeconfig_for(self, who: str) -> Path:
-        """Return a kubeconfig of a user of the token file, or of a ServiceAccount named `namespace/name` (made if missing).
+    def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> str:
+        """Make a namespace and wait until its `default` ServiceAccount is there, without which no pod can be made."""
+        metadata = {"name": name, "labels": dict(labels or {})}
+        self.api("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        if self.has_controllers:
+            account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+            eventually(lambda: self.cluster.exists(account), f"ServiceAccount default in {name}", pause=0.02)
+        return name
 
-        A ServiceAccount's token comes from TokenRequest and lasts 24 hours.
+    def kubeconfig_for(self, who: str) -> Path:
+        """Return a kubeconfig of a user of the token file, or of a ServiceAccount named `namespace/name`.
+
+        An account that is missing is made. A ServiceAccount's token comes from TokenRequest and lasts 24 hours.
         """
         namespace, slash, name = who.partition("/")
         if slash:
@@ -216,4 +229,3 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-

@@ -70,7 +70,7 @@ class Processes:
             start_new_session=True,
         )
 
-    def start(self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] = {}, death: str = "KILL") -> int:  # noqa: B006
+    def start(self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] = {}, death: str = "KILL") -> int:
         """Start a process and return its id. `env` is all it gets beside PATH and HOME.
 
         `death` is the signal that it gets from the kernel should even the supervisor be killed: TERM for a process that
@@ -83,7 +83,7 @@ class Processes:
         return int(answer["pid"])
 
     def signal(self, name: str, signal: str) -> None:
-        """Send a signal by its short name: `STOP`, `CONT`, `KILL`, `HUP` …"""
+        """Send a signal by its short name: `STOP`, `CONT`, `KILL`, `HUP`."""
         self._ask(do="signal", name=name, signal=signal)
 
     def stop(self, name: str, seconds: float = 5.0) -> int:

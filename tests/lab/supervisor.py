@@ -1,7 +1,7 @@
-"""The process that owns every process of a lab, so that nothing outlives the lab: a program of its own, standard library only.
+"""The process that owns every process of a lab, so that nothing outlives the lab: a program of its own.
 
-It reads one JSON command a line on stdin and answers each with one JSON line on stdout. When stdin ends, or the process
-that started it is gone (also by SIGKILL), it kills all that it started and removes the lab's folder. Should it be killed
+Standard library only. It reads one JSON command a line on stdin and answers each with one JSON line on stdout. When
+stdin ends, or the process that started it is gone (also by SIGKILL), it kills all that it started and removes the lab's folder. Should it be killed
 itself, the kernel sends each child its parent-death signal.
 
 Commands::

@@ -75,7 +75,7 @@ class Vault:
         self.unseal()
         self("POST", f"sys/mounts/{MOUNT}", {"type": "kv", "options": {"version": "2"}})
         # A KV v2 mount answers 400 until its upgrade, which runs after the mount call has returned, is done.
-        eventually(lambda: self._mounted(), "KV v2 mounted", pause=0.05)
+        eventually(self._mounted, "KV v2 mounted", pause=0.05)
 
     def __call__(self, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
         """Send a request to `/v1/<path>` (as root, or with `token`; "" for none) and return the decoded answer.
@@ -184,7 +184,12 @@ class Vault:
     # ---- inner workings
 
     def _start(self) -> None:
-        argv = [self._binaries["vault"], "server", f"-config={self._folder / 'vault.hcl'}", "-log-level=info"]
+        argv: list[str | Path] = [
+            self._binaries["vault"],
+            "server",
+            f"-config={self._folder / 'vault.hcl'}",
+            "-log-level=info",
+        ]
         # On TERM it ends its plugin as well, should the supervisor itself be killed.
         self._processes.start("vault", argv, death="TERM")
 
@@ -223,8 +228,16 @@ class Vault:
         """Let a throw-away dev server make a CA and a certificate for 127.0.0.1; return the listener's settings."""
         folder = self._folder / "tls"
         folder.mkdir()
-        argv = [self._binaries["vault"], "server", "-dev", "-dev-tls", f"-dev-tls-cert-dir={folder}"]
-        self._processes.start("vault-tls", [*argv, "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{self._port}"])
+        argv: list[str | Path] = [
+            self._binaries["vault"],
+            "server",
+            "-dev",
+            "-dev-tls",
+            f"-dev-tls-cert-dir={folder}",
+            "-dev-no-store-token",
+            f"-dev-listen-address=127.0.0.1:{self._port}",
+        ]
+        self._processes.start("vault-tls", argv)
         files = [folder / f"vault-{name}.pem" for name in ("ca", "cert", "key")]
         self._processes.wait("vault-tls", lambda: all(f.exists() and f.stat().st_size for f in files), "certified")
         # Ended politely, it would take the files away with it.
