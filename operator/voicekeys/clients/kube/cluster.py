@@ -7,7 +7,7 @@ import binascii
 from typing import TYPE_CHECKING, Any, Final
 
 from voicekeys.api.names import FIELD_MANAGER
-from voicekeys.clients.kube.faults import KIND_NOT_SERVED
+from voicekeys.clients.kube.faults import KIND_NOT_SERVED, UID_CHANGED, UNPROCESSABLE
 from voicekeys.clients.kube.paths import path, plural, selector_text
 from voicekeys.clients.kube.session import APPLY, JSON_PATCH, MERGE_PATCH
 from voicekeys.clients.kube.watch import Watcher
@@ -90,11 +90,10 @@ class KubeCluster:
             # Twice is as good as once, so it may be retried after a cut connection.
             return await self._patch(target, patch, JSON_PATCH, _MANAGED, idempotent=True)
         except ApiInvalid as error:
-            if "[" in error.message:  # names fields: the schema refused the status
+            if error.reason != UNPROCESSABLE:  # the schema refused the status
                 raise
-            # A JSON patch whose test fails is answered by 422 without causes.
             message = f"{kind} {name} is not the object that was read: its UID changed"
-            raise ApiConflict("UidChanged", message, status=error.status) from error
+            raise ApiConflict(UID_CHANGED, message, status=error.status) from error
 
     async def get_workload(self, workload: WorkloadId) -> Object | None:
         """Read a Deployment, StatefulSet or DaemonSet; None where it does not exist."""

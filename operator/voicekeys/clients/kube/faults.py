@@ -40,6 +40,10 @@ FOREIGN = (
 """
 
 KIND_NOT_SERVED = "KindNotServed"
+UID_CHANGED = "UidChanged"
+"""An update that names another UID than the object has is answered by 422 on ``metadata.uid``: a conflict, in truth."""
+UNPROCESSABLE = "Unprocessable"
+"""A 422 that blames no field: a JSON patch whose ``test`` failed is answered so."""
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: ApiInvalid,
@@ -60,7 +64,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     504: ApiUnreachable,
 }
 _WORD = re.compile(r"[A-Z][A-Za-z]{1,63}\Z")
-_FIELD = re.compile(r"[\w.\-/\[\]<>()*]{1,160}\Z")
+_FIELD = re.compile(r"[\w.\-/\[\] :<>()*]{1,200}\Z")
 _MAX_CAUSES = 5
 # How the API server (1.34 to 1.36) words a refusal by admission; names are DNS subdomains, so nothing else can slip in.
 _REFUSED_BY = (
@@ -99,7 +103,7 @@ def from_status(status: int, answer: dict[str, Any], doing: str, retry_after: fl
             status=status,
         )
     reason = _reason(status, answer, details)
-    kind = _BY_STATUS.get(status, ApiError)
+    kind = ApiConflict if reason == UID_CHANGED else _BY_STATUS.get(status, ApiError)
     hint = {
         401: ": check the operator's credentials",
         403: ": check the operator's RBAC",
@@ -148,11 +152,9 @@ def _decode_status(body: bytes) -> dict[str, Any]:
 
 
 def _reason(status: int, answer: dict[str, Any], details: dict[str, Any]) -> str:
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in _causes(details)):
-        return "NamespaceTerminating"
-    if status == HTTPStatus.NOT_FOUND:
-        # A missing object is named in `details`; a group or resource that is not served is not.
-        return "NotFound" if details.get("name") else KIND_NOT_SERVED
+    special = _special_reason(status, details)
+    if special:
+        return special
     reason = answer.get("reason")
     if isinstance(reason, str) and _WORD.match(reason):
         return reason
@@ -162,6 +164,21 @@ def _reason(status: int, answer: dict[str, Any], details: dict[str, Any]) -> str
         return "HttpError"
 
 
+def _special_reason(status: int, details: dict[str, Any]) -> str | None:
+    """Tell apart what the API server gives one reason for."""
+    causes = _causes(details)
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return "NamespaceTerminating"
+    if status == HTTPStatus.NOT_FOUND:
+        # A missing object is named in `details`; a group or resource that is not served is not.
+        return "NotFound" if details.get("name") else KIND_NOT_SERVED
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY and not causes:
+        return UNPROCESSABLE
+    if any(cause.get("field") == "metadata.uid" for cause in causes):
+        return UID_CHANGED
+    return None
+
+
 def _causes(details: dict[str, Any]) -> list[dict[str, Any]]:
     causes = details.get("causes")
     return [cause for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
@@ -169,11 +186,12 @@ def _causes(details: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _fields(details: dict[str, Any]) -> str:
     named = []
-    for cause in _causes(details)[:_MAX_CAUSES]:
+    for cause in _causes(details):
         path, reason = cause.get("field"), cause.get("reason")
-        if isinstance(path, str) and _FIELD.match(path):
+        if isinstance(path, str) and path != "<nil>" and _FIELD.match(path):
             named.append(f"{path} {reason}" if isinstance(reason, str) and _WORD.match(reason) else path)
-    return f" [{', '.join(named)}]" if named else ""
+    unique = list(dict.fromkeys(named))[:_MAX_CAUSES]
+    return f" [{', '.join(unique)}]" if unique else ""
 
 
 def _refused_by(answer: dict[str, Any]) -> tuple[str, str] | None:

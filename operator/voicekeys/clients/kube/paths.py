@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -43,6 +44,7 @@ PLURALS = {
     BINDING_KIND: BINDING_PLURAL,
     STORE_KIND: STORE_PLURAL,
 }
+_PLAIN = re.compile(r"[a-z0-9.\-]+\Z")
 _VERBS = {
     "POST": "create",
     "PUT": "update",
@@ -141,4 +143,4 @@ def selector_text(selector: Mapping[str, Any]) -> str:
 def _segment(name: str) -> str:
     if name in {"", ".", ".."}:
         raise ApiInvalid("NameInvalid", f"{name!r} is not a name of a Kubernetes object")
-    return quote(name, safe=":")
+    return name if _PLAIN.match(name) else quote(name, safe=":")

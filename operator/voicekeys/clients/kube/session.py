@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -281,7 +282,7 @@ class KubeSession:
         return route
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        query = f"?{urlencode(params)}" if params else ""
+        query = _query(tuple(params.items())) if params else ""
         return URL(f"{self._credentials.server}{path}{query}", encoded=True)
 
     def _use(self, credentials: Credentials) -> None:
@@ -322,6 +323,11 @@ class KubeSession:
     def _seen(self, call: Call, code: int, seconds: float) -> None:
         if self._observe is not None:
             self._observe(call.verb, call.resource, code, seconds)
+
+
+@lru_cache(maxsize=64)
+def _query(params: tuple[tuple[str, str], ...]) -> str:
+    return f"?{urlencode(params)}"
 
 
 def _transient(error: ApiError) -> bool:
