@@ -10,7 +10,7 @@ import urllib3
 
 
 class ApiError(Exception):
-    """An answer of 400 or above: `status` is HTTP's, `body` the decoded answer (a Kubernetes Status, or Vault's errors)."""
+    """An answer of 400 or above: `status` is HTTP's, `body` the decoded answer."""
 
     def __init__(self, status: int, body: Any, what: str) -> None:
         self.status = status

@@ -20,6 +20,7 @@ import yaml
 
 from tests.lab import kubeconfig
 from tests.lab.binaries import find_binaries
+from tests.lab.build import Say
 from tests.lab.cluster import Cluster
 from tests.lab.controlplane import ControlPlane, ControlPlaneOptions, Endpoint
 from tests.lab.processes import LabError, Ports, Processes, eventually
@@ -28,6 +29,11 @@ from tests.lab.vault import Vault
 READER = "voicekeys-reader"
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 COMMON = ("kubectl", "vault", "vault-plugin-auth-kubernetes")
+
+
+def needed(*, control_plane: bool = True) -> tuple[str, ...]:
+    """Return the names of the binaries of a lab, with or without a control plane of its own."""
+    return (*COMMON, *(CONTROL_PLANE if control_plane else ()))
 
 
 class Lab:
@@ -59,17 +65,19 @@ class Lab:
         readers: Sequence[str] = (READER,),
         endpoint: Endpoint | None = None,
         keep: bool = False,
+        say: Say = print,
     ) -> Self:
         """Start a lab in a new temporary folder and return when all of it answers.
 
         `nodes` simulated nodes; `users` are further names of the token file with their groups; `readers` are the
         ServiceAccount names that Vault's role `voicekeys` accepts; `endpoint` is another cluster to use instead of a
-        control plane of the lab's own; `keep` leaves the folder behind. Raises LabError with the log of what failed.
+        control plane of the lab's own; `keep` leaves the folder behind; `say` gets the lines that tell where the
+        binaries are from. Raises LabError with the log of what failed.
         """
         folder = Path(tempfile.mkdtemp(prefix="voicekeys-lab-"))
         lab = cls(folder, Processes(folder, remove=not keep), Ports())
         try:
-            lab.binaries = find_binaries((*COMMON, *(() if endpoint else CONTROL_PLANE)))
+            lab.binaries = find_binaries(needed(control_plane=endpoint is None), say)
             options = ControlPlaneOptions(
                 nodes, controller_manager, scheduler, users or {}, apiserver_flags, controller_manager_flags
             )

@@ -1,15 +1,15 @@
 """The process that owns every process of a lab, so that nothing outlives the lab: a program of its own.
 
 Standard library only. It reads one JSON command a line on stdin and answers each with one JSON line on stdout. When
-stdin ends, or the process that started it is gone (also by SIGKILL), it kills all that it started and removes the lab's folder. Should it be killed
-itself, the kernel sends each child its parent-death signal.
+stdin ends, or the process that started it is gone (also by SIGKILL), it kills all that it started and removes the lab's
+folder. Should it be killed itself, the kernel sends each child its parent-death signal.
 
 Commands::
 
-    {"do": "start", "name": …, "argv": […], "env": {…}, "log": FILE, "death": "KILL"}   -> {"pid": 42}
-    {"do": "signal", "name": …, "signal": "STOP"}                                       -> {}
-    {"do": "stop", "name": …, "seconds": 5.0}                                           -> {"code": -15}
-    {"do": "poll", "name": …}                                                           -> {"code": null}
+    {"do": "start", "name": …, "argv": […], "env": {…}, "log": FILE, "death": "KILL"} -> {"pid": 42}
+    {"do": "signal", "name": …, "signal": "STOP"} -> {}
+    {"do": "stop", "name": …, "seconds": 5.0} -> {"code": -15}
+    {"do": "poll", "name": …} -> {"code": null}
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
                 # This program has one thread, so the fork is safe and "the parent" of the signal is all of it.
-                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, death),  # noqa: PLW1509
+                preexec_fn=lambda: die_with_parent(death),  # noqa: PLW1509
             )
         self.children[name] = child
         return {"pid": child.pid}
@@ -89,6 +89,11 @@ class Supervisor:
             while time.monotonic() < deadline:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
                     time.sleep(0.01)
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel, in a child before its exec, to signal it when the thread that made it ends."""
+    LIBC.prctl(PR_SET_PDEATHSIG, number)
 
 
 def send(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.lab.binaries import PLUGIN
 from tests.lab.controlplane import ISSUER
 from tests.lab.http import ApiError, Http
 from tests.lab.processes import LabError, Ports, Processes, eventually
 
-PLUGIN = "vault-plugin-auth-kubernetes"
 ROLE = "voicekeys"
 AUDIENCE = "vault"
 MOUNT = "secret"
@@ -40,8 +40,8 @@ class Vault:
         """Start the server, sealed and empty. With `tls` under a certificate of a CA of its own (`ca_file`)."""
         self._plugins.mkdir(parents=True)
         (self._folder / "data").mkdir()
-        # Vault refuses a plugin behind a symbolic link; a hard link or a copy is the same file to it.
-        _link(self._binaries[PLUGIN], self._plugins / PLUGIN)
+        if PLUGIN in self._binaries:
+            link(self._binaries[PLUGIN], self._plugins / PLUGIN)
         listener = ["  tls_disable = true"]
         if tls:
             listener = self._make_certificate()
@@ -111,9 +111,7 @@ class Vault:
 
     def enable_kubernetes(self, api_url: str, ca: str, reviewer_token: str, accounts: Sequence[str]) -> None:
         """Mount Kubernetes auth, with the role `voicekeys` for ServiceAccounts of these names in any namespace."""
-        digest = hashlib.sha256((self._plugins / PLUGIN).read_bytes()).hexdigest()
-        self("PUT", f"sys/plugins/catalog/auth/{PLUGIN}", {"sha256": digest, "command": PLUGIN})
-        self("POST", "sys/auth/kubernetes", {"type": PLUGIN})
+        self("POST", "sys/auth/kubernetes", {"type": self._kubernetes_type()})
         config = {
             "kubernetes_host": api_url,
             "kubernetes_ca_cert": ca,
@@ -208,6 +206,16 @@ class Vault:
             return False
         return True
 
+    def _kubernetes_type(self) -> str:
+        """Return the type of Kubernetes auth: built into a release, a plugin to register in the `minimal` build."""
+        if "kubernetes" in self("GET", "sys/plugins/catalog")["data"]["auth"]:
+            return "kubernetes"
+        if PLUGIN not in self._binaries:
+            raise LabError(f"this Vault has no Kubernetes auth built in, and {PLUGIN} is not there")
+        digest = hashlib.sha256((self._plugins / PLUGIN).read_bytes()).hexdigest()
+        self("PUT", f"sys/plugins/catalog/auth/{PLUGIN}", {"sha256": digest, "command": PLUGIN})
+        return PLUGIN
+
     def _write_tenant_policy(self, mount: str, field: str) -> None:
         accessor = self("GET", "sys/auth")["data"][f"{mount}/"]["accessor"]
         own = f"{{{{identity.entity.aliases.{accessor}.metadata.{field}}}}}"
@@ -251,11 +259,10 @@ def readable(path: str) -> str:
     return f'path "{path}" {{ capabilities = ["read"] }}'
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Put a file where another name is wanted: Vault refuses a plugin behind a symbolic link."""
     try:
         target.hardlink_to(source.resolve())
     except OSError:
         target.write_bytes(source.read_bytes())
         target.chmod(0o755)
-    if target.is_symlink():
-        raise LabError(f"{source} is a symbolic link that cannot be followed")
