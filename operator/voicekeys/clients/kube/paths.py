@@ -30,7 +30,7 @@ _ROOTS = {
     "statefulsets": "/apis/apps/v1",
     "daemonsets": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",
-    "events": "/api/v1",
+    "events": "/apis/events.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     BINDING_PLURAL: f"/apis/{API_VERSION}",
     STORE_PLURAL: f"/apis/{API_VERSION}",
