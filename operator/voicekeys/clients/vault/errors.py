@@ -75,8 +75,8 @@ _TLS: Final[Fault] = (
     StoreDown,
     Reason.TLS_FAILED,
     (
-        "the TLS connection failed{detail}. Set spec.vault.caBundle or spec.vault.caConfigMapRef of the store to the CA "
-        "of Vault's certificate, and spec.vault.address to a name that the certificate holds"
+        "the TLS connection failed{detail}. Set spec.vault.caBundle or spec.vault.caConfigMapRef of the store to the "
+        "CA of Vault's certificate, and spec.vault.address to a name that the certificate holds"
     ),
 )
 _CUT: Final[Fault] = (StoreDown, Reason.CONNECTION_CUT, "the connection was cut{detail}")
