@@ -1,0 +1,76 @@
+"""A lab of its own for `deploy/`: it installs cluster-wide policies, which other tests should not meet by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.deploy.manifests import DEPLOY
+from tests.lab import Lab
+from tests.lab.http import ApiError
+from tests.lab.processes import eventually
+
+HOME = "voicekeys-system"
+OPERATOR = "voicekeys-operator"
+TENANT = "voice"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(scope="package")
+def installed() -> Iterator[Lab]:
+    """A lab after `kubectl apply -k deploy/`, with the admission policies in force."""
+    with Lab.start(nodes=1) as lab:
+        lab.kubectl("apply", "-k", DEPLOY, "--server-side", "--validate=strict")
+        lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}})
+        _await_policies(lab)
+        yield lab
+
+
+@pytest.fixture(scope="package")
+def operator(installed: Lab) -> Call:
+    """Call the API server as the installed operator: `operator(method, path, body)`."""
+    token = installed.cluster.token_for(HOME, OPERATOR)
+
+    def call(method: str, path: str, body: Any = None, **options: Any) -> Any:
+        return installed.api(method, path, body, token=token, **options)
+
+    return call
+
+
+def _await_policies(lab: Lab) -> None:
+    """Wait until each policy refuses: the API server reads new ones with a delay of about a second."""
+    user = f"system:serviceaccount:{HOME}:{OPERATOR}"
+    lab.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "voicekeys-reader", "namespace": TENANT}}
+    )
+    probes = {
+        "voicekeys-operator-secrets": (
+            f"/api/v1/namespaces/{TENANT}/secrets?dryRun=All",
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "probe"}},
+        ),
+        "voicekeys-operator-tokens": (
+            f"/api/v1/namespaces/{TENANT}/serviceaccounts/voicekeys-reader/token?dryRun=All",
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}},
+        ),
+    }
+
+    def refuses(policy: str) -> bool:
+        path, body = probes[policy]
+        try:
+            lab.api("POST", path, body, as_user=user)
+        except ApiError as error:
+            return policy in str(error)
+        return False
+
+    for policy in probes:
+        eventually(lambda policy=policy: refuses(policy), f"{policy} to be in force", seconds=30)  # type: ignore[misc]
+    names = {each["metadata"]["name"] for each in lab.api("GET", POLICIES)["items"]}
+    eventually(lambda: all(_checked(lab, name) for name in names), "the policies to be type-checked", seconds=30)
+
+
+def _checked(lab: Lab, policy: str) -> bool:
+    return "typeChecking" in lab.api("GET", f"{POLICIES}/{policy}").get("status", {})
