@@ -90,6 +90,7 @@ class SecretStatus:
 class RotationStatus:
     """The key change in flight, or the last one.
 
+    ``pods`` counts all that were on the old key, ``pods_on_old_key`` those of them that have not ended.
     ``refused_digest`` is that of a key whose pods did not start: it is not rolled out again, a newer one is.
     """
 
@@ -98,6 +99,7 @@ class RotationStatus:
     from_version: int
     to_version: int
     started_time: Time
+    pods: int | None = None
     pods_on_old_key: int | None = None
     refused_digest: str | None = None
 

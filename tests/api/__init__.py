@@ -1,0 +1,1 @@
+"""The API models: equal to the CRDs, exact about durations and times."""
