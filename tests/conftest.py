@@ -3,19 +3,85 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Lab, LabError
+from tests.lab.binaries import find_binaries, look
+from tests.lab.clusters import CHOICES, describe, hint_at_kind, open_lab
+from tests.lab.lab import needed
 
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of a cluster; kind's `--keep-cluster` is pytest-kind's own."""
+    group = parser.getgroup("voicekeys")
+    group.addoption(
+        "--cluster",
+        choices=CHOICES,
+        default="lab",
+        help="where tests run: a control plane of their own (lab, the default), kind (needs Docker), "
+        "or the current context of your kubeconfig (asks first)",
+    )
+    group.addoption("--yes", action="store_true", help="with --cluster=current: do not ask")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers of the lab."""
+    config.addinivalue_line("markers", "simulated_nodes: rests on the lab's simulated nodes; not on your own cluster")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, with a reason, what a cluster of real nodes cannot play."""
+    if config.getoption("cluster") == "current":
+        skip = pytest.mark.skip(reason="needs simulated nodes: --cluster=lab or kind")
+        for item in items:
+            if item.get_closest_marker("simulated_nodes"):
+                item.add_marker(skip)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say which cluster is used, ask where it is the user's, build what is missing: before any test's timeout runs."""
+    config = session.config
+    wanted = any("lab" in getattr(item, "fixturenames", ()) for item in session.items)
+    if not wanted or config.option.collectonly:
+        return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    capture.suspend_global_capture(in_=True)
+    try:
+        print()  # noqa: T201  ends the line of "collecting …"
+        prepare(config.getoption("cluster"), assume_yes=config.getoption("yes"))
+    except LabError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    finally:
+        capture.resume_global_capture()
+
+
+def prepare(cluster: str, *, assume_yes: bool) -> None:
+    """Do the slow part of starting a lab ahead of it. Raises LabError when the user says no, or a build fails."""
+    print(describe(cluster))  # noqa: T201
+    if cluster == "current" and not assume_yes:
+        question = "The tests create and delete namespaces, CRDs and cluster roles there. Go on? [y/N] "
+        if not sys.stdin.isatty() or input(question).strip().lower() not in {"y", "yes"}:
+            raise LabError("not confirmed: say y, or give --yes")
+    names = (*needed(control_plane=cluster == "lab", nodes=cluster != "current"), "kstatus")
+    if cluster == "lab" and "kube-apiserver" in look(names).missing:
+        hint_at_kind(print)
+    find_binaries(names)
+
+
+def silent(_line: str) -> None:
+    """Say nothing: it has been said."""
+
+
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
     """Start the run's lab, and end it after the last test."""
-    with Lab.start() as started:
+    keep = pytestconfig.getoption("keep_cluster")
+    with open_lab(pytestconfig.getoption("cluster"), keep=keep, say=silent) as started:
         yield started
 
 

@@ -71,17 +71,20 @@ class ControlPlane:
         return Endpoint(f"https://127.0.0.1:{port}", self._folder / "pki" / "apiserver.crt", tokens["admin"], tokens)
 
     def settle(self, endpoint: Endpoint, options: ControlPlaneOptions) -> None:
-        """Wait for the API server, then start controller manager, scheduler, kwok, and register the nodes."""
+        """Wait for the API server, then start controller manager and scheduler."""
         self._await_apiserver(endpoint)
         if options.controller_manager:
             self._start_controller_manager(endpoint, options.controller_manager_flags)
         if options.scheduler:
             self._start_scheduler(endpoint)
-        if options.nodes:
-            with_http = endpoint.http()
-            add_nodes(with_http, endpoint.admin_token, options.nodes)
-            with_http.close()
-            self.start_kwok(endpoint, endpoint.tokens["system:kwok"])
+
+    def populate(self, endpoint: Endpoint, nodes: int) -> None:
+        """Register simulated nodes with a cluster, this one or another, and start kwok for them, and only for them."""
+        if nodes:
+            http = endpoint.http()
+            add_nodes(http, endpoint.admin_token, nodes)
+            http.close()
+            self._start_kwok(endpoint, endpoint.tokens.get("system:kwok", endpoint.admin_token))
 
     def _start_etcd(self) -> str:
         client, peer = (f"http://127.0.0.1:{self._ports.take()}" for _ in range(2))
@@ -180,8 +183,7 @@ class ControlPlane:
         ]
         self._processes.start("kube-scheduler", argv)
 
-    def start_kwok(self, endpoint: Endpoint, token: str) -> None:
-        """Start kwok for the nodes of `add_nodes`, and only for those."""
+    def _start_kwok(self, endpoint: Endpoint, token: str) -> None:
         config = self._kubeconfig(endpoint, "kwok", token)
         selector = ",".join(f"{key}={value}" for key, value in FAKE_NODE.items())
         argv: list[str | Path] = [

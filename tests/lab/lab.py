@@ -27,13 +27,13 @@ from tests.lab.processes import LabError, Ports, Processes, eventually
 from tests.lab.vault import Vault
 
 READER = "voicekeys-reader"
-CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 COMMON = ("kubectl", "vault", "vault-plugin-auth-kubernetes")
 
 
-def needed(*, control_plane: bool = True) -> tuple[str, ...]:
-    """Return the names of the binaries of a lab, with or without a control plane of its own."""
-    return (*COMMON, *(CONTROL_PLANE if control_plane else ()))
+def needed(*, control_plane: bool = True, nodes: bool = True) -> tuple[str, ...]:
+    """Return the names of the binaries of a lab, with or without a control plane of its own, and simulated nodes."""
+    return (*COMMON, *(CONTROL_PLANE if control_plane else ()), *(("kwok",) if nodes or control_plane else ()))
 
 
 class Lab:
@@ -77,7 +77,7 @@ class Lab:
         folder = Path(tempfile.mkdtemp(prefix="voicekeys-lab-"))
         lab = cls(folder, Processes(folder, remove=not keep), Ports())
         try:
-            lab.binaries = find_binaries(needed(control_plane=endpoint is None), say)
+            lab.binaries = find_binaries(needed(control_plane=endpoint is None, nodes=nodes > 0), say)
             options = ControlPlaneOptions(
                 nodes, controller_manager, scheduler, users or {}, apiserver_flags, controller_manager_flags
             )
@@ -91,19 +91,17 @@ class Lab:
     def _launch(self, options: ControlPlaneOptions, endpoint: Endpoint | None, *, vault_tls: bool) -> None:
         """Start control plane and Vault side by side, and wait for both."""
         self.has_controllers = endpoint is not None or options.controller_manager
-        vault = Vault(self.binaries, self.processes, self.ports, self.dir)
-        if endpoint:
-            self.cluster = Cluster(endpoint)
-            vault.launch(tls=vault_tls)
-            vault.initialise()
-        else:
-            plane = ControlPlane(self.binaries, self.processes, self.ports, self.dir)
-            endpoint = plane.launch(options)
-            vault.launch(tls=vault_tls)
-            vault.initialise()
-            plane.settle(endpoint, options)
-            self.cluster = Cluster(endpoint)
-        self.vault = vault
+        plane = ControlPlane(self.binaries, self.processes, self.ports, self.dir)
+        own = None if endpoint else plane.launch(options)
+        self.vault = Vault(self.binaries, self.processes, self.ports, self.dir)
+        self.vault.launch(tls=vault_tls)
+        self.vault.initialise()
+        if own:
+            plane.settle(own, options)
+        endpoint = endpoint or own
+        assert endpoint is not None
+        plane.populate(endpoint, options.nodes)
+        self.cluster = Cluster(endpoint)
         self.kubeconfig = self._write_kubeconfig("admin", endpoint.admin_token, "default")
 
     def _trust(self, readers: Sequence[str]) -> None:
