@@ -37,6 +37,13 @@ class Digester:
                 mac.update(len(part).to_bytes(8, "big") + part)
         return mac.hexdigest()[:DIGEST_LENGTH]
 
+    def of_key(self, payload: Payload) -> str:
+        """Digest the values whatever they are called: the same key under other names has the same fingerprint."""
+        mac = hmac.new(self._key, b"key\0", hashlib.sha256)
+        for value in sorted(self.of_values(payload).values()):
+            mac.update(value.encode())
+        return mac.hexdigest()[:DIGEST_LENGTH]
+
     def of_values(self, payload: Payload) -> dict[str, str]:
         """Digest each value on its own, by name."""
         return {name: self.of_value(payload.reveal(name)) for name in payload}

@@ -36,7 +36,7 @@ def block(workload: Workload, secret: str, quotas: Sequence[Mapping[str, Any]]) 
         secret: the Secret's name.
         quotas: the ResourceQuotas of the namespace.
     """
-    return _secret_not_used(workload, secret) or _not_rolling_update(workload) or _quota_exceeded(workload, quotas)
+    return secret_not_used(workload, secret) or _not_rolling_update(workload) or _quota_exceeded(workload, quotas)
 
 
 def _containers(pod_spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -60,7 +60,8 @@ def uses_secret(pod_spec: Mapping[str, Any], secret: str) -> bool:
     return False
 
 
-def _secret_not_used(workload: Workload, secret: str) -> Verdict | None:
+def secret_not_used(workload: Workload, secret: str) -> Verdict | None:
+    """Say that a workload does not read the Secret, so that a restart would change nothing for it."""
     if uses_secret(workload.pod_spec, secret):
         return None
     return Verdict(

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
-from voicekeys.api.status import Phase
+from voicekeys.api.status import MAX_HISTORY, HistoryEntry, Outcome, Phase, RotationStatus
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from voicekeys.api.status import BindingStatus
+
+
+class Change(Protocol):
+    """What a rotation leads to."""
+
+    @property
+    def digest(self) -> str:
+        """Keyed digest of the new data."""
+
+    @property
+    def version(self) -> int:
+        """Vault's version of it."""
+
+    @property
+    def refused(self) -> str:
+        """The digest that was refused, when this is the way back; else empty."""
 
 
 class Event(StrEnum):
@@ -37,3 +60,45 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
 def next_phase(phase: Phase, event: Event) -> Phase:
     """The phase after an event; an event that means nothing in a phase leaves it as it is."""
     return TRANSITIONS.get((phase, event), phase)
+
+
+def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -> BindingStatus:
+    """Begin a key change, unless it is in flight already or is a way back.
+
+    Args:
+        status: as it is.
+        baseline: digest of the data that running pods have.
+        change: what is to be.
+        now: wall time.
+    """
+    identity = f"v{change.version}-{change.digest[:8]}"
+    current = status.rotation
+    in_flight = current is not None and current.phase is not Phase.IDLE
+    if change.refused or baseline == change.digest or (in_flight and current is not None and current.id == identity):
+        return status
+    if in_flight:
+        status = ended(status, Outcome.SUPERSEDED, now)
+    before = status.key.version if status.key else change.version
+    phase = next_phase(Phase.IDLE, Event.KEY_CHANGED)
+    new = RotationStatus(identity, phase, before, change.version, now.replace(microsecond=0))
+    return replace(status, rotation=new)
+
+
+def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:
+    """Put the change in flight into the history, of which the last five are kept."""
+    change = status.rotation
+    if change is None:
+        return status
+    entry = HistoryEntry(
+        id=change.id,
+        from_version=change.from_version,
+        to_version=change.to_version,
+        started_time=change.started_time,
+        finished_time=now.replace(microsecond=0),
+        outcome=outcome,
+        pods=change.pods or 0,
+        unwitnessed=sum(agent.unwitnessed or 0 for agent in status.agents),
+    )
+    agents = tuple(replace(agent, unwitnessed=None) for agent in status.agents)
+    rotation = replace(change, phase=Phase.IDLE, pods_on_old_key=None)
+    return replace(status, rotation=rotation, agents=agents, history=(*status.history, entry)[-MAX_HISTORY:])

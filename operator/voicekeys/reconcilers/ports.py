@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
     from voicekeys.model.identity import Identity, Name, WorkloadId
@@ -87,14 +87,14 @@ class Cluster(Protocol):
     async def mint_token(self, identity: Identity, audience: str) -> str:
         """A short-lived ServiceAccount token (TokenRequest) for ``audience``."""
 
-    def watch(self, resource: str, namespace: str = "", selector: str = "", *, metadata_only: bool = False) -> AsyncIterator[
-        tuple[str, Object]
-    ]:
+    def watch(
+        self, resource: str, namespace: str = "", selector: str = "", *, metadata_only: bool = False
+    ) -> AsyncIterator[tuple[str, Object]]:
         """List, then watch, for ever.
 
-        Yields ``(type, object)``: types ``ADDED``, ``MODIFIED``, ``DELETED``, and ``SYNCED`` with ``{}`` after each
-        complete list. After a lost position (410) it lists again and ends with ``SYNCED``: consumers sweep what the
-        list did not show. Reconnects with capped, jittered backoff.
+        Yields ``(type, object)``: types ``ADDED``, ``MODIFIED``, ``DELETED``, and ``LISTING`` before, ``SYNCED`` after
+        each complete list, both with ``{}``. After a lost position (410) it lists again: consumers sweep what did not
+        come between the two. Reconnects with capped, jittered backoff.
 
         Args:
             resource: plural, such as ``secrets``, ``pods``, ``deployments``, ``namespaces``.
@@ -118,15 +118,8 @@ class Events(Protocol):
         """
 
 
-class Tokens(Protocol):
-    """Mints ServiceAccount tokens; what Vault clients need of the cluster."""
-
-    async def mint_token(self, identity: Identity, audience: str) -> str:
-        """See `Cluster.mint_token`."""
-
-
 class SecretReader(Protocol):
     """Reads the operator's own Secrets and ConfigMaps: store credentials, CA bundles."""
 
-    async def read_own(self, kind: str, name: str, key: str) -> Sequence[str] | None:
+    async def read_own(self, kind: str, name: str, key: str) -> str | None:
         """One value of a Secret or ConfigMap of the operator's namespace, or None."""

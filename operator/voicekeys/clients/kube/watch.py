@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 Event = tuple[str, Object]
 
+LISTING: Final = "LISTING"
 SYNCED: Final = "SYNCED"
 CHUNK: Final = 500
 WATCH_SECONDS: Final = 290.0
@@ -93,15 +94,17 @@ class Watcher:
     async def events(self) -> AsyncIterator[Event]:
         """List, then watch, for ever; ends only by cancellation or by closing the generator.
 
-        Yields ``(type, object)``: ``ADDED``, ``MODIFIED``, ``DELETED``, and ``(SYNCED, {})`` after each complete list.
-        After a lost position (410) everything is listed again as ``ADDED``, then ``SYNCED``: what is not among it is
-        gone, and the consumer sweeps it. A list that breaks off half-way starts over, so ``ADDED`` may come twice.
+        Yields ``(type, object)``: ``ADDED``, ``MODIFIED``, ``DELETED``, and around each list ``(LISTING, {})`` and
+        ``(SYNCED, {})``. After a lost position (410) everything is listed again as ``ADDED``: what did not come between
+        ``LISTING`` and ``SYNCED`` is gone, and the consumer sweeps it. A list that breaks off half-way starts over with
+        another ``LISTING``.
         """
         while True:
             started = time.monotonic()
             progressed = False
             try:
                 if not self._position:
+                    yield LISTING, {}
                     async for event in self._list():
                         yield event
                     yield SYNCED, {}

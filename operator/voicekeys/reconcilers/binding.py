@@ -1,0 +1,133 @@
+"""A binding's reconcile, as a story: gather, grant access, read, render, place the Secret, move the agents, one outcome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from voicekeys.api.conditions import BindingCondition as Is
+from voicekeys.model.errors import ApiError, Retryable, Terminal, Waiting
+from voicekeys.model.verdict import Verdict
+from voicekeys.reconcilers.outcome import Draft, Outcome
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from voicekeys.model.identity import Name
+    from voicekeys.reconcilers.gather import Gatherer, Observed
+    from voicekeys.reconcilers.pods import PodTracker
+    from voicekeys.reconcilers.ports import Clock
+    from voicekeys.reconcilers.rollout import Rollouts
+    from voicekeys.reconcilers.stores import Stores
+    from voicekeys.reconcilers.sync import Sync
+
+log = structlog.get_logger(__name__)
+
+_LEARNT_LATER = (Is.SECRET_SYNCED, Is.SOURCE_REACHABLE, Is.AGENTS_CURRENT, Is.CALLS_DRAINED, Is.KEY_FRESH)
+
+
+class BindingReconciler:
+    """Reconciles one binding at a time.
+
+    Args:
+        gatherer: reads.
+        sync: Vault to Secret.
+        rollouts: Secret to pods.
+        outcome: the one exit.
+        stores: let go of what a deleted binding read.
+        tracker: let go of the pods of a deleted binding.
+        clock: time.
+    """
+
+    def __init__(  # noqa: PLR0913 -- wiring
+        self,
+        gatherer: Gatherer,
+        sync: Sync,
+        rollouts: Rollouts,
+        outcome: Outcome,
+        stores: Stores,
+        tracker: PodTracker,
+        clock: Clock,
+    ) -> None:
+        self._gatherer = gatherer
+        self._sync = sync
+        self._rollouts = rollouts
+        self._outcome = outcome
+        self._stores = stores
+        self._tracker = tracker
+        self._clock = clock
+
+    async def reconcile(self, name: Name) -> datetime | None:
+        """Bring one binding a step further.
+
+        Returns:
+            When to look again although no event came; None for never.
+
+        Raises:
+            Retryable: try again with backoff; what is known is in the status already.
+            ValueError: the object cannot be used at all.
+        """
+        observed = self._gatherer.binding(name)
+        if observed is None:
+            self._stores.release(name)
+            self._tracker.release_all(name)
+            return None
+        draft = Draft(observed)
+        again: Retryable | None = None
+        try:
+            await self._steps(observed, draft)
+        except Waiting as waiting:
+            if waiting.reason == "Reading":
+                return None  # nothing is known yet, and nothing is said; the poller wakes us
+            _fault(observed, draft, waiting)
+            draft.progress(Verdict(waiting.reason, waiting.message))
+        except Terminal as terminal:
+            _fault(observed, draft, terminal)
+            draft.stall(Verdict(terminal.reason, terminal.message))
+        except ApiError as error:
+            again = error
+            _fault(observed, draft, error)
+            draft.progress(Verdict(error.reason, error.message))
+        if await self._outcome.finish(observed.record, draft, self._clock.now()):
+            log.info("status written", binding=str(name), **_summary(draft))
+        if again is not None:
+            raise again
+        return draft.wake
+
+    async def _steps(self, observed: Observed, draft: Draft) -> None:
+        if observed.suspended:
+            _suspended(observed, draft)
+            return
+        source = self._sync.source(observed, draft)
+        wanted = self._sync.wanted(observed, draft, source)
+        await self._sync.place(observed, draft, wanted)
+        await self._rollouts.advance(observed, draft, wanted)
+
+
+def _suspended(observed: Observed, draft: Draft) -> None:
+    """Say so, and leave all else as it was found last."""
+    what = "spec.suspend" if observed.spec.suspend else f"suspend of VoiceKeyStore {observed.spec.source.store_ref.name}"
+    message = f"{what} stops every act: nothing is read, written or restarted until it is taken back"
+    draft.true(Is.SUSPENDED, "Suspended", message)
+    draft.keep(*(kind for kind in Is if kind not in {Is.READY, Is.RECONCILING, Is.STALLED, Is.SUSPENDED}))
+    was_ready = any(old.type == Is.READY and old.status == "True" for old in observed.status.conditions)
+    if was_ready:
+        draft.ready = Verdict("Suspended", "suspended; the key that was current then is in place")
+    else:
+        draft.stall(Verdict("Suspended", message))
+
+
+def _fault(observed: Observed, draft: Draft, error: Terminal | Waiting | ApiError) -> None:
+    """Put an error on the condition of the step that raised it; what later steps would have said stays as it was."""
+    if Is.SECRET_SYNCED not in draft.findings:
+        draft.false(Is.SECRET_SYNCED, error.reason, error.message)
+    elif observed.spec.agents:
+        draft.false(Is.AGENTS_CURRENT, error.reason, error.message)
+    draft.keep(*_LEARNT_LATER)
+
+
+def _summary(draft: Draft) -> dict[str, str]:
+    verdict = draft.stalled or draft.progressing or draft.ready
+    rotation = draft.status.rotation
+    return {"reason": verdict.reason, "phase": rotation.phase.value if rotation else "Idle"}

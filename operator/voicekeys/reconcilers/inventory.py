@@ -1,0 +1,161 @@
+"""What is known of the cluster between two reconciles: bindings, their Secrets, namespaces, and who shares what.
+
+Objects are kept as the JSON they came as and parsed when they are worked on: 10,000 bindings take some 20 MiB.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from voicekeys.api import names
+from voicekeys.api.binding import BindingSpec, parse_binding_spec
+from voicekeys.api.status import BindingStatus, dump_status, parse_binding_status
+from voicekeys.model.identity import Name, WorkloadId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from voicekeys.model.secret import SecretRecord
+
+Object = dict[str, Any]
+
+
+class BindingRecord:
+    """One binding: identity, the JSON of spec and status, and the names that other objects find it by."""
+
+    __slots__ = (
+        "agents", "created", "environment", "generation", "name", "resource_version", "secret", "spec_json", "status_json", "store",
+        "sync_now", "uid",
+    )  # fmt: skip
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        metadata = raw["metadata"]
+        self.name = Name(sys.intern(metadata["namespace"]), metadata["name"])
+        self.uid: str = metadata["uid"]
+        self.generation: int = metadata["generation"]
+        self.resource_version = int(metadata["resourceVersion"])
+        self.created: str = metadata["creationTimestamp"]
+        self.sync_now: str = (metadata.get("annotations") or {}).get(names.SYNC_NOW_ANNOTATION, "")
+        self.spec_json = orjson.dumps(raw["spec"])
+        self.status_json = pack_status(raw.get("status"))
+        spec = self.spec()
+        self.store = sys.intern(spec.source.store_ref.name)
+        self.environment = sys.intern(spec.environment)
+        self.secret = Name(self.name.namespace, spec.target.effective_secret_name(self.name.name))
+        self.agents = tuple(WorkloadId(agent.kind.value, self.name.namespace, agent.name) for agent in spec.agents)
+
+    def spec(self) -> BindingSpec:
+        """Parse the spec; ValueError where an older CRD let something through that we cannot use."""
+        return parse_binding_spec(self.spec_json)
+
+    def status(self) -> BindingStatus:
+        """Parse the status."""
+        return parse_binding_status(self.status_json)
+
+
+def pack_status(raw: Mapping[str, Any] | None) -> bytes:
+    """A status as comparable bytes; key order does not matter."""
+    return orjson.dumps(raw or {}, option=orjson.OPT_SORT_KEYS)
+
+
+def packed(status: BindingStatus) -> bytes:
+    """What `pack_status` gives for a status once it is written."""
+    return pack_status(dump_status(status))
+
+
+class Inventory:
+    """All bindings and Secrets of ours, with the indices that turn an event about another object into bindings."""
+
+    def __init__(self) -> None:
+        self.bindings: dict[Name, BindingRecord] = {}
+        self.secrets: dict[Name, SecretRecord] = {}
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+        self.broken: dict[Name, str] = {}
+        self._by_secret: dict[Name, tuple[Name, ...]] = {}
+        self._by_agent: dict[WorkloadId, tuple[Name, ...]] = {}
+
+    def upsert(self, raw: Mapping[str, Any]) -> BindingRecord | None:
+        """Take in a binding from the API server.
+
+        Returns:
+            The record if anything that we act on changed; None for an echo or an older version.
+
+        Raises:
+            ValueError: the spec cannot be used; the name is remembered as broken.
+        """
+        metadata = raw["metadata"]
+        name = Name(metadata["namespace"], metadata["name"])
+        known = self.bindings.get(name)
+        if known and known.uid == metadata["uid"] and int(metadata["resourceVersion"]) <= known.resource_version:
+            return None
+        try:
+            record = BindingRecord(raw)
+        except ValueError:
+            self.broken[name] = metadata["uid"]
+            raise
+        self.broken.pop(name, None)
+        self.remove(name)
+        self.bindings[name] = record
+        self._index(record)
+        return None if known and _same(known, record) else record
+
+    def written(self, raw: Mapping[str, Any]) -> None:
+        """Remember our own status write, so that the next reconcile sees it before the watch shows it."""
+        metadata = raw["metadata"]
+        record = self.bindings.get(Name(metadata["namespace"], metadata["name"]))
+        version = int(metadata["resourceVersion"])
+        if record and record.uid == metadata["uid"] and version > record.resource_version:
+            record.resource_version = version
+            record.status_json = pack_status(raw.get("status"))
+
+    def remove(self, name: Name) -> BindingRecord | None:
+        """Forget a binding."""
+        self.broken.pop(name, None)
+        record = self.bindings.pop(name, None)
+        if record is not None:
+            _drop(self._by_secret, record.secret, name)
+            for agent in record.agents:
+                _drop(self._by_agent, agent, name)
+        return record
+
+    def _index(self, record: BindingRecord) -> None:
+        _put(self._by_secret, record.secret, record.name)
+        for agent in record.agents:
+            _put(self._by_agent, agent, record.name)
+
+    def of_secret(self, secret: Name) -> tuple[Name, ...]:
+        """Bindings that write a Secret (more than one is a conflict)."""
+        return self._by_secret.get(secret, ())
+
+    def of_agent(self, workload: WorkloadId) -> tuple[Name, ...]:
+        """Bindings whose agents run in a workload."""
+        return self._by_agent.get(workload, ())
+
+    def of_store(self, store: str) -> Iterator[BindingRecord]:
+        """Bindings that read from a store."""
+        return (record for record in self.bindings.values() if record.store == store)
+
+
+def _same(known: BindingRecord, new: BindingRecord) -> bool:
+    """Whether all that a reconcile reads is the same: what we wrote ourselves comes back this way."""
+    return (
+        known.uid == new.uid
+        and known.generation == new.generation
+        and known.sync_now == new.sync_now
+        and known.status_json == new.status_json
+    )
+
+
+def _put(index: dict[Any, tuple[Name, ...]], key: Name | WorkloadId, name: Name) -> None:
+    index[key] = (*index.get(key, ()), name)
+
+
+def _drop(index: dict[Any, tuple[Name, ...]], key: Name | WorkloadId, name: Name) -> None:
+    left = tuple(other for other in index.get(key, ()) if other != name)
+    if left:
+        index[key] = left
+    else:
+        index.pop(key, None)

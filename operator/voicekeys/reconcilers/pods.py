@@ -1,0 +1,126 @@
+"""Watches a workload's pods, but only while a key change of it is in flight, and remembers whose end was seen."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voicekeys.api.names import TRIGGER_PREFIX
+from voicekeys.model.workload import parse_pod
+from voicekeys.policies.pods import SeenPods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from voicekeys.model.identity import Name, WorkloadId
+    from voicekeys.model.workload import Pod, Workload
+    from voicekeys.reconcilers.ports import Cluster
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One workload's pods."""
+
+    users: set[Name] = field(default_factory=set)
+    alive: dict[str, Pod] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+    synced: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+class PodTracker:
+    """The pods of workloads in change.
+
+    Args:
+        cluster: for the watches.
+        on_change: told the workload when one of its pods changed.
+    """
+
+    def __init__(self, cluster: Cluster, on_change: Callable[[WorkloadId], None]) -> None:
+        self._cluster = cluster
+        self._on_change = on_change
+        self._watched: dict[WorkloadId, _Watched] = {}
+
+    def follow(self, workload: Workload, binding: Name) -> SeenPods | None:
+        """Watch a workload's pods on behalf of a binding; None until they were listed once."""
+        watched = self._watched.get(workload.id)
+        if watched is None:
+            watched = self._watched[workload.id] = _Watched()
+            work = self._watch(workload.id, selector_text(workload.selector), watched)
+            watched.task = asyncio.create_task(work, name=f"pods of {workload.id}")
+        watched.users.add(binding)
+        return SeenPods(watched.alive, watched.ended) if watched.synced else None
+
+    def release(self, workload: WorkloadId, binding: Name) -> None:
+        """End a binding's interest; the last one ends the watch."""
+        watched = self._watched.get(workload)
+        if watched is None:
+            return
+        watched.users.discard(binding)
+        if not watched.users:
+            self._watched.pop(workload)
+            if watched.task is not None:
+                watched.task.cancel()
+
+    def release_all(self, binding: Name) -> None:
+        """End every interest of a binding that is gone."""
+        for workload in [one for one, watched in self._watched.items() if binding in watched.users]:
+            self.release(workload, binding)
+
+    async def close(self) -> None:
+        """End every watch."""
+        tasks = [watched.task for watched in self._watched.values() if watched.task is not None]
+        self._watched.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, workload: WorkloadId, selector: str, watched: _Watched) -> None:
+        async for kind, raw in self._cluster.watch("pods", workload.namespace, selector):
+            if kind == "LISTING":
+                watched.listed = set()
+                continue
+            if kind == "SYNCED":
+                _sweep(watched)
+            else:
+                _note(watched, kind, parse_pod(raw, prefix=TRIGGER_PREFIX))
+            if watched.synced:
+                self._on_change(workload)
+
+
+def _note(watched: _Watched, kind: str, pod: Pod) -> None:
+    watched.listed.add(pod.uid)
+    if kind != "DELETED":
+        watched.alive[pod.uid] = pod
+        return
+    before = watched.alive.pop(pod.uid, None)
+    # The last object of a DELETED event is a witness, and so is a terminal state that was seen earlier. A pod that
+    # never got a node never ran.
+    if pod.ended or not pod.node or (before is not None and before.ended):
+        watched.ended.add(pod.uid)
+
+
+def _sweep(watched: _Watched) -> None:
+    """After a complete list: what it did not show is gone, and only a terminal state seen before is a witness."""
+    for uid in [uid for uid in watched.alive if uid not in watched.listed]:
+        if watched.alive.pop(uid).ended:
+            watched.ended.add(uid)
+    watched.synced = True
+
+
+_OPERATORS = {"In": "in", "NotIn": "notin"}
+
+
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A LabelSelector as the query that the API server takes."""
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for expression in selector.get("matchExpressions") or []:
+        key, operator = expression["key"], expression["operator"]
+        if operator in _OPERATORS:
+            parts.append(f"{key} {_OPERATORS[operator]} ({','.join(expression['values'])})")
+        else:
+            parts.append(key if operator == "Exists" else f"!{key}")
+    return ",".join(parts)

@@ -1,0 +1,282 @@
+"""One poller per store: reads every source in its turn, and stands as the floodgate before a Vault that is down.
+
+A source is one (store, identity, path, version pin), shared by all bindings that name it. First reads and notified
+ones go at once, up to `BURST` at a time; the others follow the store's read budget. While the store as a whole does
+not answer, exactly one read at a time probes it, with backoff; every other source waits and is told why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voicekeys.model.errors import ApiError, ApiForbidden, ApiNotFound, SourceDenied, SourceError, StoreDown
+from voicekeys.policies.schedule import backoff, jittered, poll_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from voicekeys.model.identity import Name, SourceId
+    from voicekeys.model.payload import KeyVersion
+    from voicekeys.reconcilers.ports import Clock, KeySource
+
+BURST = 32  # reads at one time; as many as the client has connections
+QUIET_OUTAGE_SECONDS = 10.0  # a shorter outage is not written into every binding's status
+MAX_ERROR_BACKOFF = 300.0
+
+
+@dataclass(slots=True)
+class Source:
+    """One polled key: the last good version and, if the last read failed, why."""
+
+    id: SourceId
+    key: KeyVersion | None = None
+    error: SourceError | None = None
+    read_at: float = 0.0  # wall time, seconds since 1970, of the last successful read; 0: none yet
+    due: float = 0.0  # monotonic seconds
+    failures: int = 0
+    reading: bool = False
+    subscribers: dict[Name, str] = field(default_factory=dict)  # binding to its environment
+
+    @property
+    def pending(self) -> bool:
+        """No read has ended yet."""
+        return self.key is None and self.error is None
+
+
+class StorePoller:
+    """Polls the sources of one store.
+
+    Args:
+        vault: the store's client.
+        clock: time.
+        random: jitter.
+        reads_per_second: the read budget.
+        interval: the user's own interval in seconds, or None to follow the budget.
+        on_change: told the source whose key or error changed.
+        on_state: told when the store goes down or comes back.
+    """
+
+    def __init__(  # noqa: PLR0913 -- a constructor of wiring: each is one collaborator
+        self,
+        vault: KeySource,
+        clock: Clock,
+        random: Random,
+        *,
+        reads_per_second: float,
+        interval: float | None,
+        on_change: Callable[[Source], None],
+        on_state: Callable[[], None],
+    ) -> None:
+        self._vault = vault
+        self._clock = clock
+        self._random = random
+        self._budget = reads_per_second
+        self._fixed = interval
+        self._on_change = on_change
+        self._on_state = on_state
+        self._heap: list[tuple[float, int, SourceId]] = []
+        self._sequence = 0
+        self._wakeup = asyncio.Event()
+        self._slots = asyncio.Semaphore(BURST)
+        self._reads: set[asyncio.Task[None]] = set()
+        self._down_since = 0.0
+        self._probes = 0
+        self.sources: dict[SourceId, Source] = {}
+        self.down: StoreDown | None = None
+        self.answered = False  # some read came to an end that proves Vault alive
+        self.told_down = False
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two reads of one source, at present."""
+        return poll_interval(len(self.sources), self._budget, self._fixed)
+
+    def subscribe(self, source_id: SourceId, name: Name, environment: str) -> Source:
+        """Give the source, reading it at once if nobody had asked for it before."""
+        source = self.sources.get(source_id)
+        if source is None:
+            source = self.sources[source_id] = Source(source_id)
+            self._schedule(source, self._clock.monotonic())
+        source.subscribers[name] = environment
+        return source
+
+    def unsubscribe(self, source_id: SourceId, name: Name) -> None:
+        """Let go of a source; the last one to leave stops its polling."""
+        source = self.sources.get(source_id)
+        if source is not None:
+            source.subscribers.pop(name, None)
+            if not source.subscribers:
+                del self.sources[source_id]
+
+    def read_now(self, source: Source) -> None:
+        """Read a source at once, whatever its turn; while the store is down that is the probe's business."""
+        self._schedule(source, self._clock.monotonic())
+
+    def _schedule(self, source: Source, due: float) -> None:
+        source.due = due
+        self._sequence += 1
+        heapq.heappush(self._heap, (due, self._sequence, source.id))
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Poll for ever; cancel to stop."""
+        try:
+            while True:
+                source = await self._next()
+                if self.down is not None:
+                    await self._probe(source)
+                    continue
+                await self._slots.acquire()
+                source.reading = True
+                task = asyncio.create_task(self._read_in_slot(source))
+                self._reads.add(task)
+                task.add_done_callback(self._reads.discard)
+        finally:
+            for task in self._reads:
+                task.cancel()
+
+    async def _next(self) -> Source:
+        while True:
+            while self._heap:
+                due, _, source_id = self._heap[0]
+                source = self.sources.get(source_id)
+                if source is None or source.due != due or source.reading:
+                    heapq.heappop(self._heap)  # left, rescheduled, or being read right now
+                    continue
+                wait = due - self._clock.monotonic()
+                if wait > 0:
+                    await self._sleep(wait)
+                    continue
+                heapq.heappop(self._heap)
+                return source
+            await self._sleep(None)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        self._wakeup.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wakeup.wait()
+        except TimeoutError:
+            return
+
+    async def _read_in_slot(self, source: Source) -> None:
+        try:
+            await self._read(source)
+        finally:
+            source.reading = False
+            self._slots.release()
+            self._requeue(source)
+
+    def _requeue(self, source: Source) -> None:
+        if source.id in self.sources:
+            self._schedule(source, source.due)
+
+    async def _read(self, source: Source) -> None:
+        asked, first = source.due, source.key is None
+        try:
+            key = await self._vault.read(source.id.identity, source.id.path, source.id.version)
+        except StoreDown as error:
+            self._gone_down(source, error)
+        except SourceError as error:
+            self._answered()
+            self._failed(source, error)
+        except ApiError as error:
+            self._failed(source, _not_minted(source.id, error))
+        except Exception as bug:  # noqa: BLE001 -- one source's surprise must not stop the others; its type is reported
+            self._failed(source, SourceError("InternalError", f"reading failed with {type(bug).__name__}: report this"))
+        else:
+            self._answered()
+            self._succeeded(source, key)
+        if source.due == asked:  # else somebody asked for another read meanwhile, and that time stands
+            source.due = self._clock.monotonic() + self._wait(source, first=first)
+
+    def _wait(self, source: Source, *, first: bool) -> float:
+        if source.failures == 0:
+            # After a first read the sources spread over the whole interval; later they only drift.
+            return self.interval * self._random.uniform(0.05, 1) if first else jittered(self.interval, self._random)
+        asked = source.error.retry_after if source.error and source.error.retry_after else 0.0
+        base = max(2.0, min(self.interval, 30.0))
+        return max(asked, backoff(source.failures, self._random, base=base, cap=MAX_ERROR_BACKOFF))
+
+    def _succeeded(self, source: Source, key: KeyVersion) -> None:
+        changed = source.error is not None or _differs(source.key, key)
+        source.key, source.error, source.failures = key, None, 0
+        source.read_at = self._clock.now().timestamp()
+        if changed:
+            self._on_change(source)
+
+    def _failed(self, source: Source, error: SourceError) -> None:
+        changed = source.error is None or (source.error.reason, source.error.message) != (error.reason, error.message)
+        source.error = error
+        source.failures += 1
+        if changed:
+            self._on_change(source)
+
+    def _gone_down(self, source: Source, error: StoreDown) -> None:
+        if self.down is None:
+            self._down_since, self._probes = self._clock.monotonic(), 0
+        self.down = error
+        if source.key is None or self.told_down:
+            self._failed(source, error)
+        else:
+            source.failures += 1
+        self._on_state()
+
+    async def _probe(self, source: Source) -> None:
+        """Try one read of a store that is down; on failure wait here, so that nothing else is tried meanwhile."""
+        await self._read(source)
+        if self.down is None:
+            self._requeue(source)
+            return
+        self._probes += 1
+        if not self.told_down and self._clock.monotonic() - self._down_since >= QUIET_OUTAGE_SECONDS:
+            self.told_down = True
+            self._tell_all(self.down)
+        source.due = self._clock.monotonic()
+        self._requeue(source)
+        asked = self.down.retry_after or 0.0
+        await asyncio.sleep(max(asked, backoff(self._probes, self._random, base=1.0, cap=30.0)))
+
+    def _tell_all(self, error: StoreDown | None) -> None:
+        for source in self.sources.values():
+            if (source.error is None) == (error is None):
+                continue
+            if error is None and not isinstance(source.error, StoreDown):
+                continue
+            source.error = error
+            self._on_change(source)
+
+    def _answered(self) -> None:
+        self.answered = True
+        if self.down is None:
+            return
+        self.down, self.told_down = None, False
+        now = self._clock.monotonic()
+        for source in self.sources.values():
+            if source.failures and not source.reading:
+                source.failures = 0
+                self._schedule(source, now)
+        self._tell_all(None)
+        self._on_state()
+
+
+def _not_minted(source: SourceId, error: ApiError) -> SourceDenied:
+    """The API server gave no token for the ServiceAccount whose rights read the key."""
+    if isinstance(error, ApiNotFound):
+        message = f"{source.identity} does not exist: create it, or name another in spec.source.serviceAccountName"
+        return SourceDenied("ServiceAccountMissing", message)
+    if isinstance(error, ApiForbidden):
+        message = (
+            f"the operator may not make a token for {source.identity}: use the agreed name voicekeys-reader, or add a "
+            "Role in that namespace that lets the operator create serviceaccounts/token for this name"
+        )
+        return SourceDenied("TokenForbidden", message)
+    return SourceDenied("TokenNotMinted", f"no token for {source.identity}: {error.message}")
+
+
+def _differs(old: KeyVersion | None, new: KeyVersion) -> bool:
+    return old is None or old.version != new.version or old.created_time != new.created_time or old.fields != new.fields

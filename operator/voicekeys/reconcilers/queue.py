@@ -1,0 +1,97 @@
+"""The work queue: keys, not objects; each key waits once and is worked on by one worker at a time.
+
+The contract is that of client-go's workqueue: a key that is added while it is being worked on is worked on again
+afterwards, so the last change is never missed; urgent keys go first; delayed ones keep their earliest time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voicekeys.model.identity import Name
+
+
+class WorkQueue:
+    """Deduplicating queue with delays and two priorities; for one event loop, not thread-safe."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[Name] = deque()
+        self._normal: deque[Name] = deque()
+        self._waiting: set[Name] = set()
+        self._working: set[Name] = set()
+        self._again: dict[Name, bool] = {}
+        self._timers: dict[Name, asyncio.TimerHandle] = {}
+        self._wakeup = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Keys that wait for a worker now."""
+        return len(self._waiting)
+
+    @property
+    def working(self) -> int:
+        """Keys that a worker has."""
+        return len(self._working)
+
+    def add(self, key: Name, *, urgent: bool = False) -> None:
+        """Ask for work on a key."""
+        if key in self._working:
+            self._again[key] = urgent or self._again.get(key, False)
+            return
+        if key in self._waiting:
+            if urgent:
+                # Stays in the normal line as well; whoever comes there second finds it gone.
+                self._urgent.append(key)
+                self._wakeup.set()
+            return
+        self._waiting.add(key)
+        (self._urgent if urgent else self._normal).append(key)
+        self._wakeup.set()
+
+    def add_after(self, key: Name, seconds: float) -> None:
+        """Ask for work on a key later; an earlier time that was asked for already stands."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        due = loop.time() + max(0.0, seconds)
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self._fire, key)
+
+    def forget(self, key: Name) -> None:
+        """Drop the timer of a key that is no more."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _fire(self, key: Name) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def get(self) -> Name:
+        """Wait for the next key; it counts as being worked on until `done`."""
+        while True:
+            for line in (self._urgent, self._normal):
+                while line:
+                    key = line.popleft()
+                    if key in self._waiting:
+                        self._waiting.discard(key)
+                        self._working.add(key)
+                        return key
+            self._wakeup.clear()
+            await self._wakeup.wait()
+
+    def done(self, key: Name) -> None:
+        """Give a key back; if it was asked for meanwhile, it waits again."""
+        self._working.discard(key)
+        if key in self._again:
+            self.add(key, urgent=self._again.pop(key))
+
+    def close(self) -> None:
+        """Cancel every timer."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

@@ -1,0 +1,237 @@
+"""The stores: their specs, one poller each, who subscribes to what, and their status."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from voicekeys.api.status import StoreStatus, parse_store_status
+from voicekeys.api.store import StoreSpec, parse_store_spec
+from voicekeys.model.errors import VoiceKeysError
+from voicekeys.model.verdict import Verdict
+from voicekeys.reconcilers.inventory import pack_status
+from voicekeys.reconcilers.poller import StorePoller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
+    from voicekeys.model.identity import Name, SourceId
+    from voicekeys.reconcilers.poller import Source
+    from voicekeys.reconcilers.ports import Clock, KeySource
+
+
+class Connect(Protocol):
+    """Makes the client of a store."""
+
+    async def __call__(self, name: str, spec: StoreSpec) -> KeySource:
+        """Give a client; Terminal where the store's own settings cannot be used (a CA that is not there)."""
+
+
+@dataclass(slots=True)
+class Store:
+    """One store as the operator runs it."""
+
+    name: str
+    spec: StoreSpec
+    uid: str = ""
+    generation: int = 0
+    resource_version: int = 0
+    status_json: bytes = b"{}"
+    poller: StorePoller | None = None
+    client: KeySource | None = None
+    task: asyncio.Task[None] | None = None
+    problem: Verdict | None = None
+
+    @property
+    def from_file(self) -> bool:
+        """Whether it came from a file, not from the API server: it has no status to write."""
+        return not self.uid
+
+    def status(self) -> StoreStatus:
+        """Parse the status as last written."""
+        return parse_store_status(self.status_json)
+
+
+class Stores:
+    """All stores.
+
+    Args:
+        connect: makes a store's client.
+        clock: time.
+        random: jitter of the pollers.
+        on_change: told the source whose key or error changed.
+        on_store: told the name of a store that wants a look.
+        on_rebuilt: told the name of a store whose bindings must look anew.
+    """
+
+    def __init__(  # noqa: PLR0913 -- wiring
+        self,
+        connect: Connect,
+        clock: Clock,
+        random: Random,
+        *,
+        on_change: Callable[[Source], None],
+        on_store: Callable[[str], None],
+        on_rebuilt: Callable[[str], None],
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._random = random
+        self._on_change = on_change
+        self._on_store = on_store
+        self._on_rebuilt = on_rebuilt
+        self.all: dict[str, Store] = {}
+        self._subscribed: dict[Name, SourceId] = {}
+        self._previous: dict[Name, SourceId] = {}
+
+    def spec(self, name: str) -> StoreSpec | None:
+        """A store's spec, None if there is no such store."""
+        store = self.all.get(name)
+        return store.spec if store else None
+
+    async def upsert(self, raw: Mapping[str, Any]) -> None:
+        """Take in a store from the API server or a file (which has no UID).
+
+        Raises:
+            ValueError: the spec cannot be used.
+        """
+        metadata = raw["metadata"]
+        name, version = metadata["name"], int(metadata.get("resourceVersion", 0))
+        known = self.all.get(name)
+        if known and known.uid == metadata.get("uid", "") and version and version <= known.resource_version:
+            return
+        spec = parse_store_spec(raw["spec"])
+        store = known or Store(name, spec)
+        rebuilt = known is None or known.spec != spec
+        store.spec, store.uid = spec, metadata.get("uid", "")
+        store.generation, store.resource_version = metadata.get("generation", 0), version
+        store.status_json = pack_status(raw.get("status"))
+        self.all[name] = store
+        if rebuilt:
+            await self._stop(store)
+            await self.start(store)
+            self._on_rebuilt(name)
+        self._on_store(name)
+
+    async def remove(self, name: str) -> None:
+        """Forget a store; its bindings keep their Secrets and say that the store is gone."""
+        store = self.all.pop(name, None)
+        if store is not None:
+            await self._stop(store)
+            self._on_rebuilt(name)
+
+    async def start(self, store: Store) -> None:
+        """Connect and poll, unless the store is suspended or its settings cannot be used yet."""
+        store.problem = None
+        if store.spec.suspend:
+            return
+        try:
+            store.client = await self._connect(store.name, store.spec)
+        except VoiceKeysError as error:
+            store.problem = Verdict(error.reason, error.message)
+            return
+        interval = store.spec.poll.interval
+        store.poller = StorePoller(
+            store.client,
+            self._clock,
+            self._random,
+            reads_per_second=store.spec.poll.reads_per_second,
+            interval=interval.total_seconds() if interval else None,
+            on_change=self._on_change,
+            on_state=lambda: self._on_store(store.name),
+        )
+        store.task = asyncio.create_task(store.poller.run(), name=f"poll {store.name}")
+
+    async def _stop(self, store: Store) -> None:
+        if store.task is not None:
+            store.task.cancel()
+            await asyncio.gather(store.task, return_exceptions=True)
+        if store.client is not None:
+            await store.client.close()
+        store.task = store.client = store.poller = None
+        for table in (self._subscribed, self._previous):
+            for binding in [name for name, source in table.items() if source.store == store.name]:
+                del table[binding]
+
+    def rebuilt(self, name: str) -> None:
+        """Tell that a store can be used now, or in another way: its bindings look anew."""
+        self._on_rebuilt(name)
+
+    async def close(self) -> None:
+        """Stop every poller and close every client."""
+        for store in list(self.all.values()):
+            await self._stop(store)
+
+    def subscribe(self, binding: Name, source_id: SourceId, environment: str) -> Source | None:
+        """Give the source that a binding reads; a former one is let go. None while the store cannot be used."""
+        return self._take(self._subscribed, binding, source_id, environment)
+
+    def subscribe_previous(self, binding: Name, source_id: SourceId, environment: str) -> Source | None:
+        """Give the pinned version that a rollback of the binding needs."""
+        return self._take(self._previous, binding, source_id, environment)
+
+    def _take(
+        self, table: dict[Name, SourceId], binding: Name, source_id: SourceId, environment: str
+    ) -> Source | None:
+        poller = self._poller(source_id)
+        if table.get(binding) != source_id:
+            self._release(table, binding)
+            if poller is not None:
+                table[binding] = source_id
+                self._on_store(source_id.store)
+        return poller.subscribe(source_id, binding, environment) if poller else None
+
+    def release(self, binding: Name) -> None:
+        """Let go of all that a binding reads."""
+        self._release(self._subscribed, binding)
+        self._release(self._previous, binding)
+
+    def release_previous(self, binding: Name) -> None:
+        """Let go of the pinned version of a rollback."""
+        self._release(self._previous, binding)
+
+    def _release(self, table: dict[Name, SourceId], binding: Name) -> None:
+        source_id = table.pop(binding, None)
+        if source_id is None:
+            return
+        poller = self._poller(source_id)
+        other = self._previous if table is self._subscribed else self._subscribed
+        if poller is not None and other.get(binding) != source_id:
+            poller.unsubscribe(source_id, binding)
+        self._on_store(source_id.store)
+
+    def _poller(self, source_id: SourceId) -> StorePoller | None:
+        store = self.all.get(source_id.store)
+        return store.poller if store else None
+
+    def find(self, source_id: SourceId) -> Source | None:
+        """A source by its id, None if nobody subscribes to it."""
+        poller = self._poller(source_id)
+        return poller.sources.get(source_id) if poller else None
+
+    def source_of(self, binding: Name) -> Source | None:
+        """The source that a binding reads, None if it reads none."""
+        source_id = self._subscribed.get(binding)
+        return self.find(source_id) if source_id else None
+
+    def read_now(self, source: Source) -> None:
+        """Read a source at once."""
+        poller = self._poller(source.id)
+        if poller is not None:
+            poller.read_now(source)
+
+    def notify(self, store: str, path: str) -> int | None:
+        """Read a path at once, for every identity that reads it.
+
+        Returns:
+            How many bindings are concerned; None where there is no such store.
+        """
+        known = self.all.get(store)
+        if known is None:
+            return None
+        sources = [one for one in (known.poller.sources.values() if known.poller else ()) if one.id.path == path]
+        for source in sources:
+            self.read_now(source)
+        return sum(len(source.subscribers) for source in sources)

@@ -1,0 +1,312 @@
+"""The first half of a reconcile: from the polled key to the Secret, and nothing lost on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from voicekeys.api.conditions import BindingCondition as Is
+from voicekeys.api.status import Handled, KeyStatus, SecretStatus
+from voicekeys.model.errors import ApiForbidden, SourceError, Terminal, Waiting
+from voicekeys.model.secret import parse_secret
+from voicekeys.model.verdict import Verdict
+from voicekeys.policies import access, freshness, render, rotation
+from voicekeys.policies import secret as policy
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from voicekeys.model.digest import Digester
+    from voicekeys.model.payload import KeyVersion, Payload
+    from voicekeys.model.secret import SecretView
+    from voicekeys.reconcilers.gather import Gatherer, Observed
+    from voicekeys.reconcilers.inventory import Inventory
+    from voicekeys.reconcilers.outcome import Draft, Outcome
+    from voicekeys.reconcilers.poller import Source
+    from voicekeys.reconcilers.ports import Cluster
+    from voicekeys.reconcilers.shared import SharedKeys
+    from voicekeys.reconcilers.stores import Stores
+
+
+UNKNOWN_DIGEST = "0" * 32
+"""Stands for data that differs from the wanted one and that no digest was ever made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the Secret is to hold.
+
+    Args:
+        digest: keyed digest of the data.
+        data: the data; None when Vault does not answer and the Secret in place must do.
+        version: Vault's version of the key.
+        created_time: when that version was made.
+        refused: the digest that Vault now has and that is not rolled out, empty for none.
+    """
+
+    digest: str
+    data: Payload | None
+    version: int
+    created_time: datetime
+    refused: str = ""
+
+
+class Sync:
+    """Reads, renders and writes the Secret.
+
+    Args:
+        gatherer: for sources.
+        stores: for reads at once.
+        cluster: for Secrets.
+        inventory: told of our own writes.
+        outcome: for events.
+        digester: makes digests.
+        shared: knows keys that are used in two environments.
+    """
+
+    def __init__(  # noqa: PLR0913 -- wiring
+        self,
+        gatherer: Gatherer,
+        stores: Stores,
+        cluster: Cluster,
+        inventory: Inventory,
+        outcome: Outcome,
+        digester: Digester,
+        shared: SharedKeys,
+    ) -> None:
+        self._gatherer = gatherer
+        self._stores = stores
+        self._cluster = cluster
+        self._inventory = inventory
+        self._outcome = outcome
+        self._digester = digester
+        self._shared = shared
+
+    def source(self, observed: Observed, draft: Draft) -> Source:
+        """Grant access and give the polled key.
+
+        Raises:
+            Waiting: there is no such store, it cannot be used, or the first read is on its way (reason ``Reading``).
+            Terminal: the store's rules refuse the binding.
+        """
+        name = observed.spec.source.store_ref.name
+        if observed.store is None:
+            raise Waiting("StoreNotFound", f"there is no VoiceKeyStore {name}: create it, or change spec.source.storeRef")
+        refusal = access.refusal(observed.spec, observed.name.namespace, observed.labels, observed.store)
+        if refusal is not None:
+            self._stores.release(observed.name)
+            raise Terminal(*refusal)
+        source = self._gatherer.source(observed)
+        if source is None:
+            raise Waiting("StoreNotUsable", f"VoiceKeyStore {name} cannot be used: see `kubectl describe vks {name}`")
+        self._sync_now(observed, draft, source)
+        if source.pending:
+            raise Waiting("Reading", f"reading {observed.spec.source.path} from VoiceKeyStore {name}")
+        return source
+
+    def _sync_now(self, observed: Observed, draft: Draft, source: Source) -> None:
+        """Act once on a new value of the sync-now annotation: read at once, and try a refused key again."""
+        asked = observed.record.sync_now
+        handled = observed.status.handled.sync_now if observed.status.handled else None
+        if not asked or asked == handled:
+            return
+        change = draft.status.rotation
+        change = replace(change, refused_digest=None) if change else None
+        draft.status = replace(draft.status, handled=Handled(sync_now=asked), rotation=change)
+        if not source.pending:
+            self._stores.read_now(source)
+
+    def wanted(self, observed: Observed, draft: Draft, source: Source) -> Wanted:
+        """What the Secret is to hold, with `SourceReachable`, `KeyFresh` and `SharedAcrossEnvironments`.
+
+        Raises:
+            Terminal: the key cannot be rendered; the Secret stays as it is.
+            Waiting: Vault gave no key yet.
+        """
+        if source.error is None:
+            draft.true(Is.SOURCE_REACHABLE, "Read", f"Vault answers for {observed.spec.source.path}")
+        else:
+            draft.false(Is.SOURCE_REACHABLE, source.error.reason, source.error.message)
+        if source.key is None:
+            wanted = self._in_place(observed, source.error)
+        else:
+            wanted = self._rendered(observed, draft, source.key)
+        self._freshness(observed, draft, wanted.created_time)
+        self._sharing(observed, draft, source)
+        return wanted
+
+    def _in_place(self, observed: Observed, error: SourceError | None) -> Wanted:
+        """Scenario D: the last good Secret has to do, and does."""
+        status = observed.status
+        if status.secret is None or status.key is None:
+            message = error.message if error else "no key was read yet"
+            raise Waiting(error.reason if error else "Reading", message)
+        return Wanted(status.secret.digest, None, status.key.version, status.key.created_time)
+
+    def _rendered(self, observed: Observed, draft: Draft, key: KeyVersion) -> Wanted:
+        data = render.render(observed.spec.target, key, observed.spec.source.path)
+        digest = self._digester.of_payload(data)
+        change = draft.status.rotation
+        if change is None or change.refused_digest != digest:
+            self._stores.release_previous(observed.name)
+            return Wanted(digest, data, key.version, key.created_time)
+        return self._previous(observed, change.from_version, digest)
+
+    def _previous(self, observed: Observed, version: int, refused: str) -> Wanted:
+        """Scenario E: the key of before is read again from Vault, by its version."""
+        source = self._gatherer.previous(observed, version)
+        if source is None or source.pending:
+            raise Waiting("Reading", f"reading version {version} of {observed.spec.source.path} to go back to it")
+        if source.key is None:
+            reason = source.error.message if source.error else "it was not read"
+            message = (
+                f"the new key was refused by its pods, and version {version}, to go back to, cannot be read: {reason}. "
+                "Put a working key into Vault"
+            )
+            raise Terminal("PreviousKeyLost", message)
+        data = render.render(observed.spec.target, source.key, observed.spec.source.path)
+        return Wanted(self._digester.of_payload(data), data, version, source.key.created_time, refused)
+
+    def _freshness(self, observed: Observed, draft: Draft, created: datetime) -> None:
+        limits = observed.spec.rotation
+        if limits.max_age is None:
+            return
+        stale = freshness.staleness(limits, created, observed.now)
+        if stale is not None:
+            draft.false(Is.KEY_FRESH, *stale)
+        else:
+            due = freshness.rotate_by(limits, created)
+            draft.true(Is.KEY_FRESH, "Fresh", f"the key is to be changed by {due:%Y-%m-%d}")
+        wait = freshness.next_look(limits, created, observed.now)
+        draft.wake_in(wait, observed.now)
+
+    def _sharing(self, observed: Observed, draft: Draft, source: Source) -> None:
+        other = self._shared.other(source.id, observed.spec.environment)
+        if other is not None:
+            name, environment = other
+            draft.true(
+                Is.SHARED_ACROSS_ENVIRONMENTS,
+                "SharedAcrossEnvironments",
+                f"the same key is used by VoiceKeyBinding {name} in environment {environment}: make a key of its own "
+                "for each environment, or a leak in one is a leak in both",
+            )
+
+    async def place(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
+        """Bring the Secret to what is wanted, with `SecretSynced`, ``status.secret`` and ``status.key``.
+
+        Raises:
+            Terminal: the Secret is somebody else's, or of another type.
+            Waiting: the Secret is gone and Vault does not answer.
+            ApiError: the API server refused or did not answer.
+        """
+        target, name = observed.spec.target, observed.record.secret
+        self._check_claim(observed)
+        draft.baseline = self._baseline(draft, wanted, observed.secret)
+        stamp = policy.Stamp(wanted.version, wanted.created_time, wanted.digest)
+        metadata = policy.metadata(observed.name, observed.record.uid, target, stamp)
+        if wanted.data is None:
+            self._check_in_place(observed, wanted)
+        else:
+            digests = self._digester.of_values(wanted.data)
+            found = policy.difference(observed.secret, metadata, digests)
+            if found is not None:
+                present = observed.secret or await self._foreign(observed)
+                await self._before_write(observed, draft, wanted, present)
+                await self._write(observed, wanted, metadata, present)
+                self._report_heal(observed, wanted, found)
+        self._note(observed, draft, wanted)
+        draft.true(Is.SECRET_SYNCED, "Synced", f"Secret {name.name} holds version {wanted.version} of the key")
+
+    def _check_claim(self, observed: Observed) -> None:
+        mine = policy.Claim(observed.record.created, observed.name.name)
+        lost = policy.conflict(observed.record.secret.name, mine, observed.rivals)
+        if lost is not None:
+            raise Terminal(*lost)
+
+    def _check_in_place(self, observed: Observed, wanted: Wanted) -> None:
+        if observed.secret is None:
+            message = (
+                f"Secret {observed.record.secret.name} was deleted while Vault does not give the key; "
+                "it comes back as soon as Vault does"
+            )
+            raise Waiting("SecretMissing", message)
+        if observed.status.secret and observed.status.secret.digest != wanted.digest:
+            raise Waiting("Reading", "the Secret differs from the last good key while Vault does not give it")
+
+    async def _before_write(self, observed: Observed, draft: Draft, wanted: Wanted, present: SecretView | None) -> None:
+        """Record what the pods were started with, before it is overwritten: a crash in between must not forget it."""
+        draft.baseline = self._baseline(draft, wanted, present)
+        if not observed.spec.agents or draft.baseline == wanted.digest:
+            return
+        secret = draft.status.secret or SecretStatus(observed.record.secret.name, draft.baseline)
+        started = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
+        draft.status = replace(started, secret=replace(secret, digest=draft.baseline), digest_key=self._digester.key_id)
+        await self._outcome.write(observed.record, draft.status)
+
+    def _baseline(self, draft: Draft, wanted: Wanted, present: SecretView | None) -> str:
+        """Digest of the data that running pods were started with, as far as anyone can know."""
+        status = draft.status
+        if status.secret is not None and status.digest_key == self._digester.key_id:
+            return status.secret.digest
+        if present is None or wanted.data is None:
+            return wanted.digest
+        # First sight of a Secret that was there before, or a lost fingerprint key: what it holds now is what counts.
+        values = self._digester.of_values(wanted.data)
+        same = all(present.digests.get(key) == value for key, value in values.items())
+        return wanted.digest if same else UNKNOWN_DIGEST
+
+    async def _write(
+        self, observed: Observed, wanted: Wanted, metadata: dict[str, object], present: SecretView | None
+    ) -> None:
+        if wanted.data is None:
+            return
+        if present is not None:
+            wrong = policy.type_differs(observed.record.secret.name, present.type, observed.spec.target.type)
+            if wrong is not None:
+                raise Terminal(*wrong)
+        uid = present.uid if present else ""
+        manifest = policy.manifest(metadata, observed.spec.target.type, wanted.data, uid)
+        try:
+            raw = await self._cluster.apply_secret(manifest)
+        except ApiForbidden as error:
+            message = f"Secret {observed.record.secret.name} was not written: {error.message}"
+            if observed.spec.target.adopt and present is not None and not policy.is_ours(present):
+                message += f". To let voicekeys adopt it, label it {policy.names.ADOPT_LABEL}={observed.name.name}"
+            raise Terminal("SecretForbidden", message) from error
+        self._inventory.secrets[observed.record.secret] = parse_secret(raw, self._digester)
+
+    async def _foreign(self, observed: Observed) -> SecretView | None:
+        """A Secret that the watch does not show may exist without our label: look before taking it over."""
+        raw = await self._cluster.get_secret(observed.record.secret)
+        if raw is None:
+            return None
+        view = parse_secret(raw, self._digester).view()
+        if not policy.is_ours(view) and not observed.spec.target.adopt:
+            raise Terminal(*policy.not_ours(observed.record.secret.name, observed.name.name))
+        return view
+
+    def _report_heal(self, observed: Observed, wanted: Wanted, found: Verdict) -> None:
+        """A Secret that somebody edited or deleted was put right: worth an event, once."""
+        status = observed.status
+        if status.secret is None or status.secret.digest != wanted.digest or status.digest_key != self._digester.key_id:
+            return
+        if status.secret.name != observed.record.secret.name or observed.status.observed_generation != observed.generation:
+            return
+        message = f"{found.message}; Secret {observed.record.secret.name} was put right"
+        self._outcome.event(observed.record, "Warning", found.reason, message)
+
+    def _note(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
+        before, name = draft.status.secret, observed.record.secret.name
+        if before is None or (before.name, before.digest) != (name, wanted.digest):
+            # Rounded up: the propagation that is counted from here is never too short.
+            written = (observed.now + timedelta(microseconds=999_999)).replace(microsecond=0)
+            secret = SecretStatus(name, wanted.digest, written)
+        else:
+            secret = before
+        due = freshness.rotate_by(observed.spec.rotation, wanted.created_time)
+        old = draft.status.key
+        if wanted.data is not None:
+            fingerprint = self._digester.of_key(wanted.data)
+            old = KeyStatus(wanted.version, wanted.created_time.replace(microsecond=0), fingerprint, due)
+        draft.status = replace(draft.status, secret=secret, key=old, digest_key=self._digester.key_id)

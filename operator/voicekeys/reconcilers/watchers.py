@@ -1,0 +1,194 @@
+"""The watches of everything but bindings: what they see goes into the inventory, whom it concerns into the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from voicekeys.api import names
+from voicekeys.model.identity import Name, WorkloadId
+from voicekeys.model.secret import parse_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from voicekeys.model.digest import Digester
+    from voicekeys.reconcilers.inventory import Inventory
+    from voicekeys.reconcilers.ports import Cluster
+    from voicekeys.reconcilers.queue import WorkQueue
+    from voicekeys.reconcilers.stores import Stores
+
+log = structlog.get_logger(__name__)
+
+WORKLOADS = {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet"}
+_OURS = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+
+
+class Watchers:
+    """Watches Secrets of ours, workloads, namespaces and stores.
+
+    Args:
+        cluster: the Kubernetes API.
+        inventory: told of Secrets and namespaces.
+        stores: told of stores.
+        queue: told whom an event concerns.
+        digester: makes digests of Secrets.
+        namespaces: the namespaces to watch; empty for the whole cluster.
+        watch_stores: whether stores come from the API server (else from files).
+    """
+
+    def __init__(  # noqa: PLR0913 -- wiring
+        self,
+        cluster: Cluster,
+        inventory: Inventory,
+        stores: Stores,
+        queue: WorkQueue,
+        digester: Digester,
+        *,
+        namespaces: Sequence[str],
+        watch_stores: bool,
+    ) -> None:
+        self._cluster = cluster
+        self._inventory = inventory
+        self._stores = stores
+        self._queue = queue
+        self._digester = digester
+        self._namespaces = tuple(namespaces)
+        self._watch_stores = watch_stores
+        self._unsynced = 0
+        self._synced = asyncio.Event()
+        self._listed: set[str] = set()
+
+    async def synced(self) -> None:
+        """Wait until every watch has listed all there is: before that, a reconcile would see gaps."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """Watch for ever; cancel to stop."""
+        scopes = self._namespaces or ("",)
+        work = [self._secrets(scope) for scope in scopes]
+        work += [self._workloads(resource, scope) for resource in WORKLOADS for scope in scopes]
+        work.append(self._namespaces_by_name() if self._namespaces else self._all_namespaces())
+        if self._watch_stores:
+            work.append(self._store_objects())
+        self._unsynced = len(work)
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+
+    def _one_synced(self) -> None:
+        self._unsynced -= 1
+        if self._unsynced == 0:
+            self._synced.set()
+
+    async def _secrets(self, scope: str) -> None:
+        listed: set[Name] = set()
+        first = True
+        async for kind, raw in self._cluster.watch("secrets", scope, _OURS):
+            if kind == "LISTING":
+                listed = set()
+            elif kind == "SYNCED":
+                self._sweep_secrets(scope, listed)
+                if first:
+                    first = False
+                    self._one_synced()
+            else:
+                name = _name(raw)
+                listed.add(name)
+                self._secret(name, kind, raw)
+
+    def _secret(self, name: Name, kind: str, raw: Mapping[str, Any]) -> None:
+        known = self._inventory.secrets.get(name)
+        if kind == "DELETED":
+            if known is not None and known.resource_version <= int(raw["metadata"]["resourceVersion"]):
+                self._inventory.secrets.pop(name, None)
+                self._wake(self._inventory.of_secret(name))
+            return
+        record = parse_secret(raw, self._digester)
+        if known is not None and record.resource_version <= known.resource_version:
+            return  # the echo of our own write
+        self._inventory.secrets[name] = record
+        if not record.same_as(known):
+            self._wake(self._inventory.of_secret(name))
+
+    def _sweep_secrets(self, scope: str, listed: set[Name]) -> None:
+        gone = [name for name in self._inventory.secrets if name not in listed and scope in {"", name.namespace}]
+        for name in gone:
+            del self._inventory.secrets[name]
+            self._wake(self._inventory.of_secret(name))
+
+    async def _workloads(self, resource: str, scope: str) -> None:
+        first = True
+        async for kind, raw in self._cluster.watch(resource, scope, metadata_only=True):
+            if kind == "SYNCED" and first:
+                first = False
+                self._one_synced()
+            elif kind not in {"SYNCED", "LISTING"}:
+                name = _name(raw)
+                self._wake(self._inventory.of_agent(WorkloadId(WORKLOADS[resource], name.namespace, name.name)))
+
+    async def _all_namespaces(self) -> None:
+        first = True
+        async for kind, raw in self._cluster.watch("namespaces", metadata_only=True):
+            if kind == "SYNCED" and first:
+                first = False
+                self._one_synced()
+            elif kind not in {"SYNCED", "LISTING"}:
+                self._namespace(kind, raw)
+
+    async def _namespaces_by_name(self) -> None:
+        """Without cluster-wide rights each namespace's labels are read by its name, once a minute."""
+        first = True
+        while True:
+            for namespace in self._namespaces:
+                raw = await self._cluster.get_namespace(namespace)
+                if raw is not None:
+                    self._namespace("MODIFIED", raw)
+            if first:
+                first = False
+                self._one_synced()
+            await asyncio.sleep(60)
+
+    def _namespace(self, kind: str, raw: Mapping[str, Any]) -> None:
+        name, labels = raw["metadata"]["name"], raw["metadata"].get("labels") or {}
+        if kind == "DELETED":
+            self._inventory.namespaces.pop(name, None)
+            return
+        if self._inventory.namespaces.get(name) != labels:
+            self._inventory.namespaces[name] = labels
+            self._wake(tuple(one for one in self._inventory.bindings if one.namespace == name))
+
+    async def _store_objects(self) -> None:
+        first, listed = True, set[str]()
+        async for kind, raw in self._cluster.watch(names.STORE_PLURAL):
+            if kind == "LISTING":
+                listed = set()
+            elif kind == "SYNCED":
+                for gone in [name for name in self._stores.all if name not in listed]:
+                    await self._stores.remove(gone)
+                if first:
+                    first = False
+                    self._one_synced()
+            elif kind == "DELETED":
+                await self._stores.remove(raw["metadata"]["name"])
+            else:
+                listed.add(raw["metadata"]["name"])
+                await self._take_store(raw)
+
+    async def _take_store(self, raw: Mapping[str, Any]) -> None:
+        try:
+            await self._stores.upsert(raw)
+        except ValueError:
+            # The CRD would have refused it: an older CRD is installed. The error's text quotes the spec, so it is left out.
+            log.exception("store cannot be used: install the CRDs of this version", store=raw["metadata"]["name"])
+
+    def _wake(self, bindings: tuple[Name, ...]) -> None:
+        for name in bindings:
+            self._queue.add(name)
+
+
+def _name(raw: Mapping[str, Any]) -> Name:
+    return Name(raw["metadata"]["namespace"], raw["metadata"]["name"])
