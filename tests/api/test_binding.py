@@ -113,20 +113,6 @@ def test_the_longest_call_is_what_the_user_said_or_unknown() -> None:
     assert Agent(kind=AgentKind.DEPLOYMENT, name="a").max_call_duration is None
 
 
-@pytest.mark.parametrize(
-    ("rotation", "age"),
-    [
-        (Rotation(), None),
-        (Rotation(warn_before=timedelta(days=1)), None),
-        (Rotation(max_age=timedelta(days=90)), timedelta(days=90)),
-        (Rotation(max_age=timedelta(days=90), warn_before=timedelta(days=14)), timedelta(days=76)),
-        (Rotation(max_age=timedelta(days=1), warn_before=timedelta(days=2)), timedelta()),
-    ],
-)
-def test_the_age_from_which_a_key_is_no_longer_fresh(rotation: Rotation, age: timedelta | None) -> None:
-    assert rotation.warn_age == age
-
-
 def test_a_spec_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse_binding_spec(_SHORT).suspend = True  # type: ignore[misc]

@@ -136,13 +136,6 @@ class Rotation:
     max_age: Duration | None = None
     warn_before: Duration | None = None
 
-    @property
-    def warn_age(self) -> timedelta | None:
-        """The key's age from which on KeyFresh warns: maxAge less warnBefore, None without maxAge."""
-        if self.max_age is None:
-            return None
-        return max(self.max_age - (self.warn_before or timedelta()), timedelta())
-
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class BindingSpec:
