@@ -13,7 +13,7 @@ from typing import NamedTuple
 MASK = "[redacted]"
 
 # Quotes as they show in plain text, in JSON, and in JSON inside JSON.
-_QUOTE = r"""(?:\\*["'])?"""
+_QUOTE = r"""(?:b?\\*["'])?"""  # b: the repr of bytes
 _STEMS = (
     *("api_key", "api_secret", "auth_token", "access_token", "refresh_token", "id_token", "client_token"),
     *(
@@ -60,13 +60,13 @@ RULES = (
     Rule("old vault token", ("s.", "b."), re.compile(r"(?<![A-Za-z0-9_])[sb]\.[A-Za-z0-9]{24}(?![A-Za-z0-9])")),
     # RFC 7519: the header is a JSON object, so its base64url text begins with eyJ ('{"').
     Rule(
-        "jwt", ("eyj",), re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"), insensitive=True
+        "jwt", ("eyj",), re.compile(r"eyJ[A-Za-z0-9_-]{5,1024}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"), insensitive=True
     ),
     Rule(
         "authorization header",
         ("authorization",),
         re.compile(
-            rf"(?P<keep>(?:proxy-)?authorization{_QUOTE}\s*[:=,]\s*b?{_QUOTE}\s*)"
+            rf"(?P<keep>(?:proxy-)?authorization{_QUOTE}\s*[:=,]\s*{_QUOTE}\s*)"
             r"""(?:(?:bearer|basic|token|digest|apikey|negotiate)\s+)?[^\s"'\\,;}}]+""",
             re.IGNORECASE,
         ),
@@ -92,11 +92,15 @@ RULES = (
     Rule(
         "private key block",
         ("private key-----",),
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL),
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----"
+            r"(?:\\+[nrt]|[A-Za-z0-9+/=\s:,]|-(?!----))*"
+            r"(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?"
+        ),
         insensitive=True,
     ),
     # OpenAI, Anthropic, Stripe, ElevenLabs, Cartesia: sk-…, sk_…, sk_live_…, pk is public but close.
-    Rule("sk key", ("sk-", "sk_"), re.compile(r"(?<![A-Za-z0-9])sk[-_](?=[A-Za-z_-]*[0-9A-Z])[A-Za-z0-9_-]{16,}")),
+    Rule("sk key", ("sk-", "sk_"), re.compile(r"(?<![A-Za-z0-9])sk[-_](?=[A-Za-z_-]{0,64}[0-9A-Z])[A-Za-z0-9_-]{16,}")),
     Rule("twilio api key", ("SK",), re.compile(r"(?<![A-Za-z0-9])SK[0-9a-f]{32}(?![A-Za-z0-9])")),
     Rule("google api key", ("AIza",), re.compile(r"AIza[A-Za-z0-9_-]{35}")),
     Rule("aws access key", ("AKIA", "ASIA"), re.compile(r"(?<![A-Z0-9])A[KS]IA[A-Z0-9]{16}(?![A-Z0-9])")),

@@ -200,6 +200,9 @@ def forms(value: bytes) -> Iterator[str]:
         yield plain
         yield from _escaped(plain)
     yield from base64_cores(value)
+    escaped = json.dumps(plain)[1:-1]
+    if escaped != plain:
+        yield from base64_cores(escaped.encode())  # a JSON document as a Secret's data
     if plain.isascii() and plain.isalnum():
         return  # the forms below are the plain one
     standard = base64.b64encode(value).decode()
