@@ -31,16 +31,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers of the lab."""
+    config.addinivalue_line("markers", "own_control_plane: rests on the lab's own API server; only with --cluster=lab")
     config.addinivalue_line("markers", "simulated_nodes: rests on the lab's simulated nodes; not on your own cluster")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, with a reason, what a cluster of real nodes cannot play."""
-    if config.getoption("cluster") == "current":
-        skip = pytest.mark.skip(reason="needs simulated nodes: --cluster=lab or kind")
-        for item in items:
-            if item.get_closest_marker("simulated_nodes"):
-                item.add_marker(skip)
+    """Skip, with a reason, what the chosen cluster cannot play."""
+    cluster = config.getoption("cluster")
+    for item in items:
+        if cluster == "current" and item.get_closest_marker("simulated_nodes"):
+            item.add_marker(pytest.mark.skip(reason="needs simulated nodes: --cluster=lab or kind"))
+        if cluster != "lab" and item.get_closest_marker("own_control_plane"):
+            item.add_marker(pytest.mark.skip(reason="needs the lab's own API server: --cluster=lab"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

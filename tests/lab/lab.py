@@ -83,6 +83,7 @@ class Lab:
             )
             lab._launch(options, endpoint, vault_tls=vault_tls)
             lab._trust(readers)
+            lab.processes.check()
         except BaseException:
             lab.close()
             raise

@@ -63,6 +63,7 @@ class Processes:
     def __init__(self, folder: Path, *, remove: bool) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._expected: set[str] = set()
         self._supervisor = subprocess.Popen(  # noqa: S603  our own program
             [sys.executable, "-I", SUPERVISOR, str(os.getpid()), str(folder) if remove else ""],
             stdin=subprocess.PIPE,
@@ -76,11 +77,20 @@ class Processes:
         `death` is the signal that it gets from the kernel should even the supervisor be killed: TERM for a process that
         has to end children of its own.
         """
-        whole = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), **env}
+        # Their temporary files too (the socket of Vault's plugin) go when the folder goes.
+        own = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "TMPDIR": str(self.folder)}
+        whole = own | dict(env)
         answer = self._ask(
             do="start", name=name, argv=[str(a) for a in argv], env=whole, log=str(self._log(name)), death=death
         )
+        self._expected.add(name)
         return int(answer["pid"])
+
+    def check(self) -> None:
+        """Raise LabError when a process has ended that nobody stopped or killed."""
+        for name in sorted(self._expected):
+            if (code := self.code(name)) is not None:
+                raise LabError(f"{name} ended with code {code}. Its log ends:\n{self.tail(name)}")
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal by its short name: `STOP`, `CONT`, `KILL`, `HUP`."""
@@ -88,10 +98,12 @@ class Processes:
 
     def stop(self, name: str, seconds: float = 5.0) -> int:
         """End a process (TERM, then KILL after `seconds`) and return its exit code."""
+        self._expected.discard(name)
         return int(self._ask(do="stop", name=name, seconds=seconds)["code"])
 
     def kill(self, name: str) -> None:
         """Kill a process and its group, and wait until it has ended."""
+        self._expected.discard(name)
         self.signal(name, "KILL")
         eventually(lambda: self.code(name) is not None, f"{name} killed", pause=0.02)
 

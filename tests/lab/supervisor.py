@@ -83,17 +83,31 @@ class Supervisor:
             send(child, signal.SIGKILL)
         for child in self.children.values():
             child.wait()
-        # Processes that our children started and left behind come to us, being their subreaper.
+        # Processes that these started and left behind come to us, the subreaper, in whatever group they are.
+        deadline = time.monotonic() + 2
         with contextlib.suppress(ChildProcessError):
-            deadline = time.monotonic() + 2
             while time.monotonic() < deadline:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    for pid in children_of(os.getpid()):
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
                     time.sleep(0.01)
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
     """Ask the kernel, in a child before its exec, to signal it when the thread that made it ends."""
     LIBC.prctl(PR_SET_PDEATHSIG, number)
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the ids of a process's children."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # "pid (command) state parent …", where the command may hold anything.
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def send(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -124,9 +138,9 @@ def serve(supervisor: Supervisor, parent: int) -> None:
 def main() -> None:
     """Serve the parent whose id is argv[1]; remove the folder argv[2] at the end unless it is empty."""
     parent, folder = int(sys.argv[1]), sys.argv[2]
-    # Ctrl-C is for the parent to handle; its end is what ends us.
+    # Ctrl-C is for the parent to handle; its end is what ends us. Not SIG_IGN, which children would inherit.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
     supervisor = Supervisor()
     try:
