@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
-import datetime
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ class Held:
     def __init__(self) -> None:
         self.ahead = 0.0
 
-    def now(self) -> datetime.datetime:
+    def now(self) -> datetime:
         """Wall time."""
-        return datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.ahead)
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -60,7 +60,11 @@ class Stores:
             auth,
         )
         store = VaultStore(
-            access, mint_token=self._mint, observe=self._observe, clock=self.clock, rng=random.Random(7)  # noqa: S311
+            access,
+            mint_token=self._mint,
+            observe=self._observe,
+            clock=self.clock,
+            rng=random.Random(7),  # noqa: S311
         )
         self.made.append(store)
         return store
@@ -115,7 +119,8 @@ def tenant(namespace: str) -> Identity:
 def bare_vault(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Vault]]:
     """Start Vaults of the test's own, without a cluster: ``bare_vault(tls=True, initialise=False)``."""
     folder: Path = tmp_path_factory.mktemp("vaults")
-    ports, started = Ports(), []
+    ports = Ports()
+    started: list[Processes] = []
 
     def start(*, tls: bool, initialise: bool) -> Vault:
         home = folder / str(len(started))

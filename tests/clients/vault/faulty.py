@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -31,15 +32,15 @@ class FaultyVault:
         self.token_type = "service"
         self.accepted: set[str] | None = None
 
-    async def start(self) -> None:
-        """Listen on a free port of loopback."""
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on a free port of loopback, under a certificate where one is given."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.address = f"http{'s' if tls else ''}://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening and cut what is open."""

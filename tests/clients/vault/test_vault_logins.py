@@ -179,7 +179,9 @@ async def test_a_refused_login_names_what_to_check(
     assert str(tenant) in raised.value.message
 
 
-async def test_an_account_that_the_role_does_not_bind_is_refused(lab: Lab, lab_stores: Stores, tenant: Identity) -> None:
+async def test_an_account_that_the_role_does_not_bind_is_refused(
+    lab: Lab, lab_stores: Stores, tenant: Identity
+) -> None:
     with pytest.raises(SourceDenied) as raised:
         await lab_stores(lab.vault_addr).read(tenant._replace(service_account="default"), "a")
     assert raised.value.reason == "LoginDenied"

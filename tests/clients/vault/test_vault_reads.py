@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -30,13 +30,21 @@ async def test_a_key_has_text_as_it_is_and_anything_else_as_compact_json(
     lab: Lab, lab_stores: Stores, tenant: Identity
 ) -> None:
     path = f"{tenant.namespace}/frejun"
-    fields = {"api_key": "sk-é \n", "empty": "", "n": 30, "f": 1.5, "on": True, "none": None, "o": {"b": [1, None], "a": "x"}}
+    fields = {
+        "api_key": "sk-é \n",
+        "empty": "",
+        "n": 30,
+        "f": 1.5,
+        "on": True,
+        "none": None,
+        "o": {"b": [1, None], "a": "x"},
+    }
     lab.put_key(path, **fields)
     key = await lab_stores(lab.vault_addr).read(tenant, path)
     assert key.version == 1
-    age = datetime.datetime.now(datetime.UTC) - key.created_time
-    assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
-    assert key.created_time.tzinfo is datetime.UTC
+    age = datetime.now(UTC) - key.created_time
+    assert timedelta(0) <= age < timedelta(minutes=1)
+    assert key.created_time.tzinfo is UTC
     assert {name: key.fields.reveal(name) for name in key.fields} == {
         "api_key": "sk-é \n".encode(),
         "empty": b"",

@@ -68,8 +68,9 @@ def understand_login(
 def understand_renewal(answer: Answer, where: str) -> Renewal:
     """Read the answer to a renewal. Raises SourceError where there was none."""
     if answer.status != HTTPStatus.OK:
-        text = f"{where} does not renew the token (status {answer.status})"
-        raise errors.store_fault(answer, where) or SourceDenied(Reason.LOGIN_DENIED, text)
+        denied = SourceDenied(Reason.LOGIN_DENIED, f"{where} does not renew the token (status {answer.status})")
+        # Vault says 500 to a token that has reached its max TTL: it is the token that is ill then, not Vault.
+        raise denied if answer.says("max TTL") else errors.store_fault(answer, where) or denied
     granted = _auth(answer, where)
     return Renewal(_lease(granted, where), renewable=granted.get("renewable") is True)
 

@@ -41,7 +41,7 @@ FIRST_REFUSAL, LONGEST_REFUSAL = 5.0, 60.0
 """Seconds for which a refused login is not tried again; doubled each time, with jitter."""
 STATIC_LEASE: Final = 300.0
 """Seconds after which a static token is read again from where it is kept."""
-RENEWED_ENOUGH: Final = 0.5
+RENEWED_ENOUGH: Final = 0.9
 """A renewal that grants less than this part of the first lease has met the token's max TTL: log in anew next time."""
 PRUNE_EVERY: Final = 60.0
 CLOSE_WITHIN: Final = 2.0
