@@ -130,7 +130,8 @@ class Cluster:
         plural = crd["spec"]["names"]["plural"]
 
         def ready() -> bool:
-            conditions = self.call("GET", path).get("status", {}).get("conditions", [])
+            # A CRD just made has `conditions: null`.
+            conditions = self.call("GET", path).get("status", {}).get("conditions") or []
             if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
                 return False
             return all(self.exists(f"/apis/{group}/{version}/{plural}?limit=1") for version in served)
