@@ -36,6 +36,11 @@ ADOPT_LABEL: Final = f"{GROUP}/adopt"
 # Annotation of a binding: any new value makes the operator read Vault at once, one time.
 SYNC_NOW_ANNOTATION: Final = f"{GROUP}/sync-now"
 
+# In the operator's own namespace.
+LEADER_LABEL: Final = f"{GROUP}/leader"
+FINGERPRINT_SECRET: Final = "voicekeys-fingerprint-key"
+NOTIFY_SECRET: Final = "voicekeys-notify-key"
+
 TRIGGER_PREFIX: Final = f"{GROUP}/key."
 """Start of the pod template annotations that carry a binding's digest."""
 

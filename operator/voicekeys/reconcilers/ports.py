@@ -78,8 +78,8 @@ class Cluster(Protocol):
             ApiConflict: the workload changed since it was read: read again and decide again.
         """
 
-    async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:
-        """Pods of a namespace by LabelSelector (``matchLabels`` and ``matchExpressions``)."""
+    async def get_namespace(self, name: str) -> Object | None:
+        """Read one namespace; None where it does not exist."""
 
     async def list_quotas(self, namespace: str) -> list[Object]:
         """ResourceQuotas of a namespace."""

@@ -12,7 +12,7 @@ from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.secret import parse_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from voicekeys.model.digest import Digester
@@ -160,6 +160,24 @@ class Watchers:
         if self._inventory.namespaces.get(name) != labels:
             self._inventory.namespaces[name] = labels
             self._wake(tuple(one for one in self._inventory.bindings if one.namespace == name))
+
+    async def sweep_bindings(self, take: Callable[[Mapping[str, Any]], None]) -> None:
+        """List the bindings once more: kopf tells nobody of those that vanished while its watch was cut (a 410).
+
+        Args:
+            take: told each binding that exists.
+        """
+        for scope in self._namespaces or ("",):
+            seen: set[Name] = set()
+            async for kind, raw in self._cluster.watch(names.BINDING_PLURAL, scope):
+                if kind == "SYNCED":
+                    break
+                if kind == "ADDED":
+                    seen.add(_name(raw))
+                    take(raw)
+            for gone in [one for one in self._inventory.bindings if one not in seen and scope in {"", one.namespace}]:
+                self._inventory.remove(gone)
+                self._queue.add(gone)
 
     async def _store_objects(self) -> None:
         first, listed = True, set[str]()

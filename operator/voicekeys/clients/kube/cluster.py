@@ -123,6 +123,10 @@ class KubeCluster:
         """Pods of a namespace by LabelSelector (``matchLabels`` and ``matchExpressions``), read consistently."""
         return await self._list(path("pods", namespace), selector_text(selector))
 
+    async def get_namespace(self, name: str) -> Object | None:
+        """Read one namespace; None where it does not exist."""
+        return await self._get(path("namespaces", "", name))
+
     async def list_quotas(self, namespace: str) -> list[Object]:
         """ResourceQuotas of a namespace."""
         return await self._list(path("resourcequotas", namespace))

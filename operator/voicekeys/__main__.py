@@ -1,0 +1,374 @@
+"""The operator's process: settings → clients → reconcilers → kopf. Wiring only; decisions are in the layers below.
+
+Order matters: the HTTP server answers from the start, a standby waits at the Lease without starting kopf, and all
+tasks of ours start before kopf does, since kopf cancels whatever was started after it (facts §2, trap 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import kopf
+import structlog
+import yaml
+from pydantic import ValidationError
+
+from voicekeys import __version__
+from voicekeys.api import names
+from voicekeys.clients.kube.cluster import KubeCluster
+from voicekeys.clients.kube.credentials import kopf_connection_info, load_credentials
+from voicekeys.clients.kube.events import EventEmitter
+from voicekeys.clients.kube.lease import Elector
+from voicekeys.clients.kube.own import OwnNamespace
+from voicekeys.clients.kube.session import KubeSession
+from voicekeys.clients.vault.connect import connect
+from voicekeys.handlers.bindings import BindingHandlers, kopf_settings, registry
+from voicekeys.handlers.http import Heartbeat, Hooks, HttpServer
+from voicekeys.model.digest import Digester
+from voicekeys.model.errors import ApiError, VoiceKeysError
+from voicekeys.model.identity import Name
+from voicekeys.reconcilers.binding import BindingReconciler
+from voicekeys.reconcilers.engine import Engine
+from voicekeys.reconcilers.gather import Gatherer
+from voicekeys.reconcilers.inventory import Inventory
+from voicekeys.reconcilers.outcome import Outcome
+from voicekeys.reconcilers.pods import PodTracker
+from voicekeys.reconcilers.queue import WorkQueue
+from voicekeys.reconcilers.rollout import Rollouts
+from voicekeys.reconcilers.shared import SharedKeys
+from voicekeys.reconcilers.state import State
+from voicekeys.reconcilers.store import StoreReconciler
+from voicekeys.reconcilers.stores import Stores
+from voicekeys.reconcilers.sync import Sync
+from voicekeys.reconcilers.watchers import Watchers
+from voicekeys.settings import Settings
+from voicekeys.telemetry.logging import LogOptions, setup
+from voicekeys.telemetry.metrics import Metrics
+from voicekeys.telemetry.redaction import Redactor
+
+if TYPE_CHECKING:
+    from voicekeys.api.store import StoreSpec
+    from voicekeys.model.identity import Identity, WorkloadId
+    from voicekeys.model.payload import KeyVersion
+    from voicekeys.reconcilers.poller import Source
+    from voicekeys.reconcilers.ports import KeySource
+
+log = structlog.get_logger(__name__)
+
+EXIT_LOST_LEASE = 3
+STORE_SETTLE_SECONDS = 2.0  # a store's status waits for the burst of its bindings to pass
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now(self) -> datetime:
+        """Wall time, aware, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+
+class RegisteringSource:
+    """A store's client that tells the redactor each value before anyone else sees it.
+
+    Args:
+        source: the client.
+        redactor: of the logs.
+    """
+
+    def __init__(self, source: KeySource, redactor: Redactor) -> None:
+        self._source = source
+        self._redactor = redactor
+
+    async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
+        """See ``KeySource.read``."""
+        key = await self._source.read(identity, path, version)
+        self._redactor.register(*(key.fields.reveal(name) for name in key.fields))
+        return key
+
+    async def close(self) -> None:
+        """See ``KeySource.close``."""
+        await self._source.close()
+
+
+class Operator:
+    """One process of the operator, from start to end.
+
+    Args:
+        settings: see `Settings`.
+        redactor: of the logs.
+    """
+
+    def __init__(self, settings: Settings, redactor: Redactor) -> None:
+        self.settings = settings
+        self.redactor = redactor
+        self.clock = SystemClock()
+        self.random = Random()  # noqa: S311 -- jitter, not secrets
+        self.metrics = Metrics(__version__)
+        self.session = KubeSession(load_credentials(settings.kubeconfig, settings.kube_context), observe=self._observe)
+        self.namespace = settings.pod_namespace or self.session.credentials.namespace or "voicekeys-system"
+        self.cluster = KubeCluster(self.session, namespace=self.namespace, on_watch_error=_watch_error)
+        self.own = OwnNamespace(self.session, self.namespace)
+        identity = f"{settings.pod_name or 'voicekeys'}_{uuid.uuid4().hex[:8]}"
+        self.elector = Elector(self.session, self.namespace, settings.lease_name, identity, on_error=_lease_error)
+        self.events = EventEmitter(self.session, instance=identity)
+        self.queue = WorkQueue()
+        self.metrics.watch_queue(lambda: len(self.queue))
+        self.inventory = Inventory()
+        self.stores = Stores(
+            self._connect,
+            self.clock,
+            self.random,
+            on_change=self._source_changed,
+            on_store=self._store_changed,
+            on_rebuilt=self._store_rebuilt,
+        )
+        self.tracker = PodTracker(self.cluster, self._pods_changed)
+        self.heartbeat = Heartbeat(self.clock)
+        self.state = State(self.inventory, self.stores, lambda: self.leads)
+        self.shared: SharedKeys | None = None
+        self.watchers: Watchers | None = None
+        self.stop = asyncio.Event()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process holds the Lease."""
+        return self.elector.is_leader or (not self.settings.leader_election and self.watchers is not None)
+
+    async def run(self) -> None:
+        """Serve, wait for the Lease, lead until told to stop.
+
+        Raises:
+            VoiceKeysError: the start is not possible as things are.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+        http = HttpServer(
+            self.metrics, self.state, self._hooks(), self.clock, host=self.settings.http_host, port=self.settings.http_port
+        )
+        port = await http.start()
+        log.info("started", version=__version__, http_port=port, namespace=self.namespace)
+        beat = asyncio.create_task(self.heartbeat.run(), name="heartbeat")
+        try:
+            if await self._acquired():
+                await self._lead()
+        finally:
+            await self._close(beat, http)
+
+    async def _acquired(self) -> bool:
+        """Wait for the Lease; False when told to stop before."""
+        if not self.settings.leader_election:
+            return True
+        acquiring = asyncio.create_task(self.elector.acquire(), name="acquire")
+        stopping = asyncio.create_task(self.stop.wait(), name="stop")
+        await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not acquiring.done():
+            acquiring.cancel()
+            return False
+        acquiring.result()
+        log.info("leading", lease=self.settings.lease_name)
+        return True
+
+    async def _lead(self) -> None:
+        self.events.start()
+        with contextlib.suppress(ApiError):
+            await self.own.mark_leader(self.settings.pod_name, leads=True)
+        digester = Digester(await self.own.fingerprint_key())
+        engine, handlers = self._assemble(digester)
+        if self.watchers is None:  # pragma: no cover -- _assemble has set it
+            return
+        await self._stores_from_files()
+        watching = asyncio.create_task(self.watchers.run(), name="watchers")
+        working = asyncio.create_task(self._work(engine), name="engine")
+        sweeping = asyncio.create_task(self._sweep(handlers), name="sweep")
+        ends = {watching, working, sweeping, asyncio.create_task(self.stop.wait(), name="stop")}
+        if self.settings.leader_election:
+            ends.add(asyncio.create_task(self._exit_on_loss(), name="lease lost"))
+        ends.add(asyncio.create_task(self._kopf(handlers), name="kopf"))
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self.stop.set()
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    def _assemble(self, digester: Digester) -> tuple[Engine, BindingHandlers]:
+        self.shared = SharedKeys(digester, self.stores.find)
+        self.watchers = Watchers(
+            self.cluster,
+            self.inventory,
+            self.stores,
+            self.queue,
+            digester,
+            namespaces=self.settings.namespaces,
+            watch_stores=self.settings.stores_dir is None,
+        )
+        outcome = Outcome(self.cluster, self.events, self.inventory)
+        gatherer = Gatherer(self.inventory, self.stores, self.cluster, self.clock)
+        sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
+        rollouts = Rollouts(gatherer, self.inventory, self.cluster, outcome, self.tracker, digester)
+        bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock)
+        stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
+        reconcile = {"binding": bindings.reconcile, "store": stores.reconcile}
+        engine = Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)
+        return engine, BindingHandlers(self.inventory, self.queue)
+
+    async def _work(self, engine: Engine) -> None:
+        if self.watchers is not None:
+            await self.watchers.synced()
+        await engine.run()
+
+    async def _sweep(self, handlers: BindingHandlers) -> None:
+        while self.watchers is not None:
+            await asyncio.sleep(self.settings.sweep_seconds * self.random.uniform(0.9, 1.1))
+            await self.watchers.sweep_bindings(handlers.take)
+
+    async def _kopf(self, handlers: BindingHandlers) -> None:
+        scope: dict[str, Any] = {"clusterwide": True}
+        if self.settings.namespaces:
+            scope = {"namespaces": self.settings.namespaces}
+        await kopf.operator(
+            registry=registry(handlers, lambda: kopf_connection_info(self.session.credentials)),
+            settings=kopf_settings(self.random),
+            standalone=True,
+            stop_flag=self.stop,
+            **scope,
+        )
+
+    async def _exit_on_loss(self) -> NoReturn:
+        await self.elector.lost()
+        log.error("the Lease was lost: this process ends at once, since another one may lead")
+        sys.stderr.flush()
+        os._exit(EXIT_LOST_LEASE)  # not one write more, as any orderly end would make
+
+    async def _stores_from_files(self) -> None:
+        folder = self.settings.stores_dir
+        for file in sorted(folder.glob("*.y*ml")) if folder else ():
+            for raw in yaml.safe_load_all(file.read_text()):
+                if raw and raw.get("kind") == names.STORE_KIND:
+                    raw["metadata"] = {"name": raw["metadata"]["name"]}
+                    await self.stores.upsert(raw)
+
+    async def _close(self, beat: asyncio.Task[None], http: HttpServer) -> None:
+        beat.cancel()
+        self.queue.close()
+        await self.tracker.close()
+        await self.stores.close()
+        await self.events.close()
+        if self.elector.is_leader:
+            with contextlib.suppress(ApiError):
+                await self.own.mark_leader(self.settings.pod_name, leads=False)
+        await self.elector.release()
+        await http.stop()
+        await self.session.close()
+        log.info("stopped")
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            health={"loop": self.heartbeat.check, "watch": self._watch_check},
+            ready={"stores": self._stores_check},
+            key=self._notify_key,
+            notify=lambda store, path: self.stores.notify(store, path) or 0,
+        )
+
+    def _watch_check(self) -> str | None:
+        """A watch that neither hears nor errs for long is dead; one whose API server is down is not our fault."""
+        silent = [
+            one.resource
+            for one in self.cluster.watchers
+            if one.last_seen is not None and not one.failing and time.monotonic() - one.last_seen > 300  # noqa: PLR2004
+        ]
+        return f"no sign of life for 300 s on the watch of {', '.join(silent)}" if silent else None
+
+    def _stores_check(self) -> str | None:
+        if not self.leads:
+            return None
+        pollers = [store.poller for store in self.stores.all.values() if store.poller is not None]
+        waiting = [one for one in pollers if one.sources and not one.answered and one.down is None]
+        return "no store has answered yet" if waiting and len(waiting) == len(pollers) else None
+
+    async def _notify_key(self) -> bytes | None:
+        text = await self.cluster.read_own("Secret", names.NOTIFY_SECRET, "key")
+        return text.encode() if text else None
+
+    async def _connect(self, name: str, spec: StoreSpec) -> KeySource:
+        client = await connect(
+            name, spec, self.cluster, observe=self.metrics.vault_request, clock=self.clock, rng=self.random
+        )
+        return RegisteringSource(client, self.redactor)
+
+    def _source_changed(self, source: Source) -> None:
+        touched = self.shared.update(source) if self.shared is not None else set()
+        for name in source.subscribers:
+            self.queue.add(name)
+        for other in touched:
+            shared = self.stores.find(other)
+            for name in shared.subscribers if shared else ():
+                self.queue.add(name)
+        self._store_changed(source.id.store)
+
+    def _store_changed(self, name: str) -> None:
+        self.queue.add_after(Name("", name), STORE_SETTLE_SECONDS)
+
+    def _store_rebuilt(self, name: str) -> None:
+        for record in self.inventory.of_store(name):
+            self.queue.add(record.name)
+
+    def _pods_changed(self, workload: WorkloadId) -> None:
+        for name in self.inventory.of_agent(workload):
+            self.queue.add_after(name, 0.1)
+
+    def _observe(self, verb: str, resource: str, code: int, seconds: float | None) -> None:
+        self.metrics.api_request(verb, resource, code, seconds)
+
+
+def _watch_error(resource: str, error: ApiError) -> None:
+    log.warning("watch interrupted, goes on by itself", resource=resource, reason=error.reason, message=error.message)
+
+
+def _lease_error(error: ApiError) -> None:
+    log.warning("the Lease could not be read or renewed", reason=error.reason, message=error.message)
+
+
+async def _run(settings: Settings, redactor: Redactor) -> None:
+    await Operator(settings, redactor).run()
+
+
+def main() -> int:
+    """Run the operator until it is told to stop; 0 is a clean end, 2 a wrong setting, 1 any other fault."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            print(f"VOICEKEYS_{str(fault['loc'][0]).upper()}: {fault['msg']}", file=sys.stderr)  # noqa: T201
+        return 2
+    redactor = Redactor()
+    options = LogOptions(settings.log_level, settings.log_format, settings.log_libraries)
+    setup(options, redactor)
+    try:
+        asyncio.run(_run(settings, redactor))
+    except VoiceKeysError as error:
+        log.error("cannot run", reason=error.reason, message=error.message)  # noqa: TRY400 -- the message says it all
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What the operator keeps in its own namespace: the fingerprint key, and the mark on its pod that it leads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from voicekeys.api.names import FINGERPRINT_SECRET, LEADER_LABEL, MANAGED_BY, MANAGED_BY_LABEL
+from voicekeys.clients.kube.paths import path
+from voicekeys.clients.kube.session import MERGE_PATCH
+from voicekeys.model.errors import ApiConflict, ApiNotFound, Terminal
+
+if TYPE_CHECKING:
+    from voicekeys.clients.kube.session import KubeSession
+
+KEY_BYTES: Final = 32
+_FIELD: Final = "key"
+
+
+class OwnNamespace:
+    """The operator's own namespace.
+
+    Args:
+        session: the connection.
+        namespace: its name.
+    """
+
+    def __init__(self, session: KubeSession, namespace: str) -> None:
+        self._session = session
+        self._namespace = namespace
+
+    async def fingerprint_key(self) -> bytes:
+        """Give the key that all digests are made with; make it where there is none.
+
+        Raises:
+            Terminal: the Secret is there and holds no usable key.
+            ApiError: the API server refused or did not answer.
+        """
+        target = path("secrets", self._namespace, FINGERPRINT_SECRET)
+        try:
+            found = await self._session.request("GET", target)
+        except ApiNotFound:
+            found = await self._make(target)
+        return self._usable((found.get("data") or {}).get(_FIELD))
+
+    async def _make(self, target: str) -> dict[str, Any]:
+        key = secrets.token_bytes(KEY_BYTES)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": FINGERPRINT_SECRET, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+            "type": "Opaque",
+            "data": {_FIELD: base64.b64encode(key).decode()},
+        }
+        try:
+            made: dict[str, Any] = await self._session.request("POST", path("secrets", self._namespace), body)
+        except ApiConflict:  # another replica was quicker: its key is the one
+            made = await self._session.request("GET", target)
+        return made
+
+    def _usable(self, text: object) -> bytes:
+        try:
+            key = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+        except binascii.Error:
+            key = b""
+        if len(key) < KEY_BYTES:
+            message = (
+                f"Secret {self._namespace}/{FINGERPRINT_SECRET} must hold at least {KEY_BYTES} bytes under {_FIELD!r}: "
+                "restore it from your backup, or delete it to have a new one made (every binding then takes a new "
+                "baseline, nothing restarts)"
+            )
+            raise Terminal("FingerprintKeyUnusable", message)
+        return key
+
+    async def mark_leader(self, pod: str, *, leads: bool) -> None:
+        """Label the operator's own pod, so that the notify Service reaches the leader; no pod, no label.
+
+        Args:
+            pod: this pod's name; empty outside a cluster.
+            leads: whether it leads.
+
+        Raises:
+            ApiError: the API server refused or did not answer.
+        """
+        if not pod:
+            return
+        labels = {LEADER_LABEL: "true" if leads else None}
+        target = path("pods", self._namespace, pod)
+        await self._session.request("PATCH", target, {"metadata": {"labels": labels}}, content_type=MERGE_PATCH)
