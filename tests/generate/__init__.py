@@ -1,0 +1,1 @@
+"""Generated files: each module here renders some, and `python -m tests.generate` writes or checks them."""
