@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from tests.lab import Lab, LabError
 from tests.lab.binaries import find_binaries, look
 from tests.lab.clusters import CHOICES, describe, hint_at_kind, open_lab
 from tests.lab.lab import needed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _numbers = itertools.count(1)
 
@@ -54,7 +57,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.suspend_global_capture(in_=True)
     try:
-        print()  # noqa: T201  ends the line of "collecting …"
+        print()
         prepare(config.getoption("cluster"), assume_yes=config.getoption("yes"))
     except LabError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
@@ -64,7 +67,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def prepare(cluster: str, *, assume_yes: bool) -> None:
     """Do the slow part of starting a lab ahead of it. Raises LabError when the user says no, or a build fails."""
-    print(describe(cluster))  # noqa: T201
+    print(describe(cluster))
     if cluster == "current" and not assume_yes:
         question = "The tests create and delete namespaces, CRDs and cluster roles there. Go on? [y/N] "
         if not sys.stdin.isatty() or input(question).strip().lower() not in {"y", "yes"}:

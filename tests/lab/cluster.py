@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.lab.controlplane import Endpoint, bearer
 from tests.lab.http import ApiError
 from tests.lab.processes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REVIEWER_NAMESPACE = "voicekeys-lab-vault"
 FIELD_MANAGER = "lab"
@@ -23,7 +25,7 @@ class Cluster:
         self._http = endpoint.http()
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
-    def call(  # noqa: PLR0913  a request has that many parts
+    def call(
         self,
         method: str,
         path: str,

@@ -13,19 +13,22 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import certifi
 import kubernetes
 
-from tests.lab.build import Say
 from tests.lab.cluster import CONFLICT, NOT_FOUND, REVIEWER_NAMESPACE
 from tests.lab.controlplane import FAKE_NODE, Endpoint
 from tests.lab.lab import Lab
 from tests.lab.processes import LabError, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.build import Say
 
 CHOICES = ("lab", "kind", "current")
 KIND_VERSION = "v0.33.0"
@@ -75,7 +78,7 @@ def docker_answers() -> bool:
         return False
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         command = ["docker", "info", "--format", "{{.ServerVersion}}"]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=5)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, check=False, timeout=5)
         return done.returncode == 0
     return False
 

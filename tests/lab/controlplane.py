@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.lab import kubeconfig
 from tests.lab.http import ApiError, Http
-from tests.lab.processes import Ports, Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.lab.processes import Ports, Processes
 
 STAGES = Path(__file__).with_name("kwok-stages.yaml")
 ISSUER = "https://kubernetes.default.svc.cluster.local"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.lab.binaries import find_binaries
 from tests.lab.processes import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 class Kstatus:
@@ -18,7 +20,7 @@ class Kstatus:
 
     def __init__(self, binary: Path) -> None:
         self._lock = threading.Lock()
-        self._process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def compute(self, obj: Mapping[str, Any]) -> tuple[str, str]:
         """Return status and message: `("InProgress", "…")`, `Current`, `Failed`, `Terminating` or `Unknown`.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write(file: Path, *, api_url: str, ca_file: Path, token: str, namespace: str = "default") -> Path:

@@ -13,18 +13,21 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
 from tests.lab import kubeconfig
 from tests.lab.binaries import find_binaries
-from tests.lab.build import Say
 from tests.lab.cluster import Cluster
 from tests.lab.controlplane import ControlPlane, ControlPlaneOptions, Endpoint
 from tests.lab.processes import LabError, Ports, Processes, eventually
 from tests.lab.vault import Vault
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tests.lab.build import Say
 
 READER = "voicekeys-reader"
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -52,7 +55,7 @@ class Lab:
         self.vault: Vault
 
     @classmethod
-    def start(  # noqa: PLR0913  each is a choice of a test
+    def start(
         cls,
         *,
         nodes: int = 3,
@@ -165,7 +168,7 @@ class Lab:
         argv = [str(self.binaries["kubectl"]), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
         if as_user:
             argv.append(f"--as={as_user}")
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             raise LabError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
         return done.stdout

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 # Below the range from which the kernel takes ports for outgoing connections (32768 and up by default).
@@ -35,7 +37,7 @@ class Ports:
     def take(self) -> int:
         """Return a port that nobody listens on and no other lab has taken."""
         while True:
-            port = random.choice(PORTS)  # noqa: S311  not for cryptography
+            port = random.choice(PORTS)
             reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 # An abstract name is held by one process at a time and vanishes with it: a lock without a file.
@@ -64,7 +66,7 @@ class Processes:
         self.folder = folder
         self._lock = threading.Lock()
         self._expected: set[str] = set()
-        self._supervisor = subprocess.Popen(  # noqa: S603  our own program
+        self._supervisor = subprocess.Popen(
             [sys.executable, "-I", SUPERVISOR, str(os.getpid()), str(folder) if remove else ""],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

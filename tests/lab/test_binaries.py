@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab import binaries, build
 from tests.lab.build import RECIPES, Builder, Go, Recipe
 from tests.lab.processes import LabError, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = {
@@ -220,7 +223,7 @@ def test_a_build_says_what_it_does_and_is_found_afterwards(workshop: Workshop) -
     if not builder.go.command:
         pytest.skip("there is no Go toolchain on PATH")
     builder.build(["hello"], workshop.said.append)
-    done = subprocess.run([builder.path("hello")], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([builder.path("hello")], capture_output=True, text=True, check=True)
     assert done.stderr == "hello\n"
     assert [line.split(":")[1].split(" in ")[0] for line in workshop.said] == [
         " building 1/1 hello",
@@ -262,7 +265,7 @@ build.GO = Path({str(workshop.module.parent)!r})
 build.RECIPES["hello"] = build.Recipe("hello", "tiny", ".", 1)
 build.Builder(Path({str(workshop.cache)!r}), build.Go("go1.26.0", Path({str(half)!r}), "test")).build(["hello"], print)
 """
-    victim = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)  # noqa: S603
+    victim = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
     eventually((tmp_path / "pid").exists, "the build under way")
     compiler = eventually(lambda: (tmp_path / "pid").read_text().strip(), "the compiler's id")
     victim.kill()

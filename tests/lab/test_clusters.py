@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from kubernetes.config import kube_config
@@ -14,6 +14,9 @@ from kubernetes.config import kube_config
 from tests.lab import Lab, LabError
 from tests.lab.clusters import borrowed, describe
 from tests.lab.processes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 A_TEST = "tests/lab/test_vault.py::test_versions_count_up"
@@ -30,7 +33,7 @@ def run(host: Lab, *args: str) -> subprocess.CompletedProcess[str]:
     """Run pytest on the cluster of the host's kubeconfig, without a terminal."""
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "--cluster=current", *args]
     env = {**os.environ, "KUBECONFIG": str(host.kubeconfig)}
-    return subprocess.run(command, cwd=ROOT, env=env, input="", capture_output=True, text=True, check=False)  # noqa: S603
+    return subprocess.run(command, cwd=ROOT, env=env, input="", capture_output=True, text=True, check=False)
 
 
 def traces(host: Lab) -> set[str]:

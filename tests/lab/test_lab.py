@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab import Lab, LabError
 from tests.lab.http import ApiError
 from tests.lab.processes import Ports, Processes, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "vault"}
@@ -44,7 +47,7 @@ class OtherProcess:
             "from tests.lab import Lab; lab = Lab.start(nodes=1, say=lambda line: None);"
             "print(lab.dir, lab.processes._supervisor.pid, flush=True); import time; time.sleep(600)"
         )
-        self._process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         folder, supervisor = self._process.stdout.readline().split()
         self.folder, self.supervisor = Path(folder), int(supervisor)
@@ -152,7 +155,7 @@ def test_with_the_supervisor_killed_as_well_no_process_stays(other: OtherProcess
     os.kill(other.supervisor, signal.SIGKILL)
     other.kill()
     eventually(lambda: not processes_of(other.folder), "all processes gone", seconds=20)
-    subprocess.run(["rm", "-r", other.folder], check=True)  # noqa: S603, S607
+    subprocess.run(["rm", "-r", other.folder], check=True)
 
 
 def test_a_part_that_fails_to_start_is_named_with_its_own_words() -> None:

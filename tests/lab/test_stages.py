@@ -6,13 +6,16 @@ import itertools
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab import Lab
 from tests.lab.processes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab import Lab
 
 pytestmark = pytest.mark.simulated_nodes
 
@@ -71,7 +74,7 @@ class Watch:
 
     def __init__(self, lab: Lab, namespace: str) -> None:
         argv = ["get", "pods", "-n", namespace, "--watch", "--output-watch-events", "-o", "json"]
-        self._process = subprocess.Popen(  # noqa: S603  the lab's kubectl
+        self._process = subprocess.Popen(
             [lab.binaries["kubectl"], f"--kubeconfig={lab.kubeconfig}", *argv], stdout=subprocess.PIPE, text=True
         )
         self._rest = self._events()

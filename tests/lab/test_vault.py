@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab import Lab
 from tests.lab.http import ApiError
-from tests.lab.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.vault import Vault
 
 
 def fields(vault: Vault, path: str, token: str) -> dict[str, str]:

@@ -7,14 +7,16 @@ it knew. The policy of `setup` keeps tenants apart by the namespace that each lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.lab.binaries import PLUGIN
 from tests.lab.controlplane import ISSUER
 from tests.lab.http import ApiError, Http
 from tests.lab.processes import LabError, Ports, Processes, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 ROLE = "voicekeys"
 AUDIENCE = "vault"
