@@ -53,11 +53,11 @@ KEYS = (
         {LEFT: "4%"},
     ),
     Case("half of maxAge left", "VoiceKeyNearsRotateBy", {CREATED: "0x200", ROTATE_BY: "18000x200"}, "150m"),
-    Case("past already: the other alert's", "VoiceKeyNearsRotateBy", {CREATED: "0x200", ROTATE_BY: "6000x200"}, "150m"),
+    Case("past: the other alert's", "VoiceKeyNearsRotateBy", {CREATED: "0x200", ROTATE_BY: "6000x200"}, "150m"),
     Case("one key in two environments", "VoiceKeySharedAcrossEnvironments", {SHARED: "1x30"}, "15m", OF),
     Case("each environment its own key", "VoiceKeySharedAcrossEnvironments", {SHARED: "0x30"}, "15m"),
     Case("shared for a moment", "VoiceKeySharedAcrossEnvironments", {SHARED: "0x5 1x5 0x20"}, "15m"),
-    Case("not read for 80 minutes", "VoiceKeySourceNotRead", {LAST_READ: "600x100"}, "90m", OF, {SINCE: "for 1h 20m 0s"}),
+    Case("unread for 80 minutes", "VoiceKeySourceNotRead", {LAST_READ: "600x100"}, "90m", OF, {SINCE: "for 1h 20m 0s"}),
     Case(
         "never read since the start", "VoiceKeySourceNotRead", {LAST_READ: "0x60"}, "300000h", OF,
         {SINCE: "since the operator started"}, "10000h",
@@ -76,7 +76,7 @@ ROTATIONS = (
     Case("a pod vanished unseen", "VoiceKeyRotationStuck", {_phase("Frozen"): "1x60"}, "40m", OF),
     Case("waiting for calls to end", "VoiceKeyRotationStuck", {_phase("Draining"): "1x60"}, "40m"),
     Case(
-        "rolled in ten minutes", "VoiceKeyRotationStuck", {_phase("Rolling"): "1x10", _phase("Idle"): "_x11 1x60"}, "40m"
+        "rolled at once", "VoiceKeyRotationStuck", {_phase("Rolling"): "1x10", _phase("Idle"): "_x11 1x60"}, "40m"
     ),
     Case("old pods for three hours", "VoiceKeyOldKeyHeld", {OLD_PODS: "2x180"}, "170m", OF, {"{{ $value }}": "2"}),
     Case(
@@ -85,7 +85,7 @@ ROTATIONS = (
     ),
     Case("drained in an hour", "VoiceKeyOldKeyHeld", {OLD_PODS: "2x60 0x120"}, "170m"),
     Case("all pods on the new key", "VoiceKeyOldKeyHeld", {OLD_PODS: "0x180"}, "170m"),
-    Case("ten minutes past its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "600x30"}, "20m", OF, {AGE: "10m 0s"}),
+    Case("past its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "600x30"}, "20m", OF, {AGE: "10m 0s"}),
     Case("before its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "6000x30"}, "20m"),
     Case("gone at its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "600x10 stale"}, "20m"),
     Case(
@@ -98,13 +98,13 @@ ROTATIONS = (
         "stalled for a quarter of an hour", "VoiceKeyStalled", {_stalled("TargetConflict"): "1x20"}, "15m",
         {**OF, "reason": "TargetConflict"},
     ),
-    Case("stalled by the budget: the other alert's", "VoiceKeyStalled", {_stalled("RestartBudgetSpent"): "1x20"}, "15m"),
+    Case("by the budget: the other alert's", "VoiceKeyStalled", {_stalled("RestartBudgetSpent"): "1x20"}, "15m"),
     Case("stalled and mended", "VoiceKeyStalled", {_stalled("TargetConflict"): "1x5 stale"}, "15m"),
     Case("not ready for half an hour", "VoiceKeyBindingNotReady", {READY: "0x40"}, "30m", OF),
     Case("ready", "VoiceKeyBindingNotReady", {READY: "1x40"}, "30m"),
     Case("ready after a rollout", "VoiceKeyBindingNotReady", {READY: "0x12 1x40"}, "30m"),
     Case(
-        "stalled: the other alert's", "VoiceKeyBindingNotReady", {READY: "0x40", _stalled("TargetConflict"): "1x40"}, "30m"
+        "stalled: the other's", "VoiceKeyBindingNotReady", {READY: "0x40", _stalled("TargetConflict"): "1x40"}, "30m"
     ),
 )  # fmt: skip
 
@@ -115,7 +115,7 @@ OPERATOR = (
     Case(
         "login refused", "VoiceKeyStoreLoginRefused", {REACHABLE: "1x20", LOGGED_IN: "0x20"}, "15m", {"store": "vault"}
     ),
-    Case("login refused since Vault is down", "VoiceKeyStoreLoginRefused", {REACHABLE: "0x20", LOGGED_IN: "0x20"}, "15m"),
+    Case("Vault is down", "VoiceKeyStoreLoginRefused", {REACHABLE: "0x20", LOGGED_IN: "0x20"}, "15m"),
     Case("logged in", "VoiceKeyStoreLoginRefused", {REACHABLE: "1x20", LOGGED_IN: "1x20"}, "15m"),
     Case("no replica", "VoiceKeysOperatorDown", {"up": "1x20"}, "10m", {}),
     Case("replicas went", "VoiceKeysOperatorDown", {'voicekeys_build_info{version="1"}': "1x5 stale"}, "15m", {}),

@@ -59,7 +59,7 @@ def run(case: Case, folder: Path) -> subprocess.CompletedProcess[str]:
     """Let promtool judge one case."""
     file = folder / "case.yaml"
     file.write_text(yaml.safe_dump(as_test(case), allow_unicode=True, width=10_000))
-    return subprocess.run(  # noqa: S603 - our own file
+    return subprocess.run(
         [promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
     )
 
@@ -69,18 +69,22 @@ def as_test(case: Case) -> dict[str, Any]:
     rule = alerts()[case.alert]
     expected = []
     if case.fires is not None:
-        expected.append({
-            "exp_labels": {**rule["labels"], **case.fires},
-            "exp_annotations": {name: _rendered(text, case) for name, text in rule["annotations"].items()},
-        })
+        expected.append(
+            {
+                "exp_labels": {**rule["labels"], **case.fires},
+                "exp_annotations": {name: _rendered(text, case) for name, text in rule["annotations"].items()},
+            }
+        )
     return {
         "rule_files": [str(RULES_FILE)],
         "evaluation_interval": case.interval,
-        "tests": [{
-            "interval": case.interval,
-            "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
-            "alert_rule_test": [{"alertname": case.alert, "eval_time": case.at, "exp_alerts": expected}],
-        }],
+        "tests": [
+            {
+                "interval": case.interval,
+                "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+                "alert_rule_test": [{"alertname": case.alert, "eval_time": case.at, "exp_alerts": expected}],
+            }
+        ],
     }
 
 

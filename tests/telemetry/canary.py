@@ -57,9 +57,7 @@ class Canary:
             text: anything that was written: a log, a manifest, a scrape.
         """
         haystack = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        return [
-            Leak(label, name, haystack.find(needle)) for label, name, needle in self._needles if needle in haystack
-        ]
+        return [Leak(label, name, haystack.find(needle)) for label, name, needle in self._needles if needle in haystack]
 
     def __repr__(self) -> str:
         return f"Canary({len({label for label, _, _ in self._needles})} secrets)"

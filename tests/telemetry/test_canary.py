@@ -11,7 +11,7 @@ import pytest
 
 from tests.telemetry.canary import Canary
 
-SECRET = "sk_live/4f9a+2c77=d0e1&päß\"'\n"  # noqa: S105 - made up
+SECRET = "sk_live/4f9a+2c77=d0e1&päß\"'\n"
 CANARY = Canary({"frejun": SECRET})
 
 PLANTED = {
@@ -55,7 +55,9 @@ def test_finds_random_bytes(seed: int) -> None:
 
 def test_stays_quiet_without_a_leak() -> None:
     other = base64.b64encode(b"sk_live/other").decode()
-    assert CANARY.find(f'{{"event": "applied", "digest": "0123456789abcdef", "note": "sk_live/…", "x": "{other}"}}') == []
+    assert (
+        CANARY.find(f'{{"event": "applied", "digest": "0123456789abcdef", "note": "sk_live/…", "x": "{other}"}}') == []
+    )
 
 
 def test_findings_and_repr_do_not_show_the_value() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from voicekeys.telemetry.patterns import MASK, RULES, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 A32, A40 = "aB3" * 11, "aB3-" * 10
 JWT = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.{A40}"
@@ -87,7 +91,10 @@ def test_the_name_in_front_stays_readable() -> None:
     assert clean("https://bob:hunter22@vault/v1") == f"https://bob:{MASK}@vault/v1"
 
 
-HARD = ("a", "://", "authorization ", "authorization:", "eyJ", "sk-", "sk_", "-----BEGIN PRIVATE KEY-----", "password='", "\\", "s.")
+HARD = (
+    *("a", "://", "authorization ", "authorization:", "eyJ", "sk-", "sk_", "password='", "\\", "s."),
+    "-----BEGIN PRIVATE KEY-----",
+)
 
 
 @pytest.mark.parametrize("piece", HARD)
@@ -101,6 +108,6 @@ def test_no_line_takes_long(piece: str) -> None:
 
 
 @pytest.mark.parametrize("wrap", [json.dumps, lambda text: json.dumps(json.dumps(text))])
-def test_json_stays_json(wrap) -> None:
+def test_json_stays_json(wrap: Callable[[str], str]) -> None:
     for line, _ in (*CREDENTIALS.values(), *MORE):
         json.loads(clean(wrap(line)))

@@ -95,8 +95,13 @@ class HttpServer:
         Raises:
             OSError: the address is taken or not ours.
         """
-        # No access log: probes and scrapes would be most of all lines. Bodies are signed as they come, so not unpacked.
-        self._runner = web.AppRunner(self.app(), access_log=None, auto_decompress=False, shutdown_timeout=2.0)
+        self._runner = web.AppRunner(
+            self.app(),
+            access_log=None,  # probes and scrapes would be most of all lines
+            auto_decompress=False,  # what is signed is what was sent
+            lingering_time=1.0,  # for a body that nobody reads any more
+            shutdown_timeout=2.0,
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, *self._address).start()
         port: int = self._runner.addresses[0][1]
@@ -125,14 +130,20 @@ class HttpServer:
 
     async def _scrape(self, request: web.Request) -> web.StreamResponse:
         """Stream the metrics; between chunks the event loop does other work."""
+        chunks = state_metrics.exposition(self._state)
+        head = self._metrics.exposition() + next(chunks)  # what can fail fails before the answer begins
         response = web.StreamResponse(headers={"Content-Type": TEXT_FORMAT})
-        async with asyncio.timeout(SCRAPE_SECONDS):
-            await response.prepare(request)
-            await response.write(self._metrics.exposition().encode())
-            for chunk in state_metrics.exposition(self._state):
-                await response.write(chunk.encode())
-                await asyncio.sleep(0)
-            await response.write_eof()
+        try:
+            async with asyncio.timeout(SCRAPE_SECONDS):
+                await response.prepare(request)
+                await response.write(head.encode())
+                for chunk in chunks:
+                    await response.write(chunk.encode())
+                    await asyncio.sleep(0)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()  # half a scrape must not look like a whole one
         return response
 
     async def _notify(self, request: web.Request) -> web.Response:
@@ -221,10 +232,9 @@ def _ask(check: Check) -> str | None:
 
 def _refuse(refusal: policy.Refusal) -> web.Response:
     headers = {"Retry-After": "10"} if refusal.status in {429, 503} else None
-    # What was not read of the request would be taken for the next one.
     response = web.json_response({"error": refusal.message}, status=refusal.status, headers=headers)
     if refusal in {TOO_SLOW, TOO_LARGE}:
-        response.force_close()
+        response.force_close()  # what was not read of this request would be taken for the next one
     return response
 
 
@@ -237,7 +247,7 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return web.json_response({"error": refusal.reason}, status=refusal.status, headers=_allow(refusal))
     except ConnectionError:
         raise  # the peer has gone: aiohttp knows how to end it
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever broke, the server goes on, and the log has it
         _log.exception("request failed", method=request.method, path=request.path)
         return web.json_response({"error": "internal error, see the operator's log"}, status=500)
 

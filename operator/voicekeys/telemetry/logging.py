@@ -110,7 +110,7 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
         options: of `structlog.stdlib.ProcessorFormatter`.
     """
 
-    def __init__(self, redactor: Redactor, *, as_json: bool, **options: Any) -> None:
+    def __init__(self, redactor: Redactor, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - structlog's
         super().__init__(**options)
         self._redactor = redactor
         self._as_json = as_json

@@ -60,7 +60,10 @@ RULES = (
     Rule("old vault token", ("s.", "b."), re.compile(r"(?<![A-Za-z0-9_])[sb]\.[A-Za-z0-9]{24}(?![A-Za-z0-9])")),
     # RFC 7519: the header is a JSON object, so its base64url text begins with eyJ ('{"').
     Rule(
-        "jwt", ("eyj",), re.compile(r"eyJ[A-Za-z0-9_-]{5,1024}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"), insensitive=True
+        "jwt",
+        ("eyj",),
+        re.compile(r"eyJ[A-Za-z0-9_-]{5,1024}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"),
+        insensitive=True,
     ),
     Rule(
         "authorization header",

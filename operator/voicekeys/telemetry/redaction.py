@@ -46,7 +46,7 @@ _EDGE = 2  # base64 characters at either end that also carry bits of the neighbo
 class Redactor:
     """Masks registered values, and what looks like a credential, in text.
 
-    Safe to use from several threads. Memory: about 0.6 KiB a value of 40 bytes, beside the value itself, which is
+    Safe to use from several threads. Memory: about 0.4 KiB a value of 40 bytes, beside the value itself, which is
     kept by reference.
 
     Args:
@@ -63,7 +63,7 @@ class Redactor:
         self._pending: dict[bytes, None] = {}  # registered, anchors not worked out yet
         self._anchors: dict[str, bytes | tuple[bytes, ...]] = {}
         self._odd = 0  # anchors with other characters than letters and digits: values such as "pass-wo-rd"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a finalizer may log while a value is being learnt
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -145,8 +145,9 @@ class Redactor:
     def _learn(self) -> None:
         with self._lock:
             while self._pending:
-                value, _ = self._pending.popitem()
+                value = next(iter(self._pending))
                 self._hook(value)
+                self._pending.pop(value, None)  # only now: another thread that finds none pending must find it known
 
     def _hook(self, value: bytes) -> None:
         """Give the value one anchor in each of its forms; a form that holds an earlier form's anchor needs none."""

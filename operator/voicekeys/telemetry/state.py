@@ -4,8 +4,8 @@ No series is kept between scrapes, so none can outlive its object, and times are
 stale value shows as an age. Called by `voicekeys.handlers.http` for each scrape; the reconcilers' state satisfies
 `StateView`.
 
-The text is written directly, family by family, in chunks: at 10,000 bindings it is some 14 MB, which the general
-encoder of prometheus-client would hold twice, and for which it takes five times the CPU
+The text is written directly, family by family, in chunks: at 10,000 bindings it is some 12 MB, which the general
+encoder of prometheus-client would hold twice, and for which it takes ten times the CPU
 (``tests/telemetry/test_state.py`` measures it). Format: Prometheus text 0.0.4.
 """
 
@@ -159,7 +159,7 @@ BINDING_FAMILIES: tuple[Family, ...] = (
     ),
     _binding(
         "source_last_read_timestamp_seconds",
-        "When the key was last read from Vault; 0 if not yet since the operator started, absent if it is not to be read.",
+        "When the key was last read from Vault; 0: not since the operator started; absent: it is not to be read.",
         "source_last_read",
     ),
     _binding(

@@ -1,0 +1,1 @@
+"""The edge: events and requests come in, keys of work go out."""

@@ -1,0 +1,1 @@
+"""Policies: decided by table."""
