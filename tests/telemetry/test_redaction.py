@@ -122,6 +122,15 @@ def test_what_stands_around_a_value_stays() -> None:
     assert redactor.redact(line) == f"from {MASK} to {MASK}, twice: {MASK}."
 
 
+@pytest.mark.parametrize("length", [15, 16, 17])
+def test_base64_goes_to_its_last_character(length: int) -> None:
+    """The last characters and the padding hold the value's last bits."""
+    value = bytes(random.Random(length).choices(b"abcdefgh0123", k=length))
+    redactor = Redactor()
+    redactor.register(value)
+    assert redactor.redact(f"key: '{base64.b64encode(value).decode()}'.") == f"key: '{MASK}'."
+
+
 def test_values_with_a_common_start_are_told_apart() -> None:
     """Keys of one provider begin alike; each is found, and a text that only begins like them is not."""
     values = [f"provider_production_{secrets.token_hex(12)}" for _ in range(300)]
