@@ -40,7 +40,7 @@ _WINDOW = 6
 _ALNUM = re.compile(r"[A-Za-z0-9]{6}")
 _ALNUM_WINDOWS = re.compile(r"(?=([A-Za-z0-9]{6}))")  # overlapping, found without a step of Python
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=")
-_EDGE = 2  # base64 characters at either end that also carry bits of the neighbouring bytes
+_EDGE = 3  # base64 characters at either end that also carry bits of the neighbouring bytes, or pad
 
 
 class Redactor:
