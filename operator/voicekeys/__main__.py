@@ -45,6 +45,7 @@ from voicekeys.reconcilers.pods import PodTracker
 from voicekeys.reconcilers.queue import WorkQueue
 from voicekeys.reconcilers.rollout import Rollouts
 from voicekeys.reconcilers.shared import SharedKeys
+from voicekeys.reconcilers.siblings import Siblings
 from voicekeys.reconcilers.state import State
 from voicekeys.reconcilers.store import StoreReconciler
 from voicekeys.reconcilers.stores import Stores
@@ -156,8 +157,9 @@ class Operator:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)
+        settings = self.settings
         http = HttpServer(
-            self.metrics, self.state, self._hooks(), self.clock, host=self.settings.http_host, port=self.settings.http_port
+            self.metrics, self.state, self._hooks(), self.clock, host=settings.http_host, port=settings.http_port
         )
         port = await http.start()
         log.info("started", version=__version__, http_port=port, namespace=self.namespace)
@@ -223,7 +225,7 @@ class Operator:
         outcome = Outcome(self.cluster, self.events, self.inventory)
         gatherer = Gatherer(self.inventory, self.stores, self.cluster, self.clock)
         sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
-        rollouts = Rollouts(gatherer, self.inventory, self.cluster, outcome, self.tracker, digester)
+        rollouts = Rollouts(gatherer, Siblings(self.inventory), self.cluster, outcome, self.tracker, digester)
         bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock)
         stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
         reconcile = {"binding": bindings.reconcile, "store": stores.reconcile}

@@ -43,9 +43,9 @@ class Payload:
         return sum(len(name) + len(value) for name, value in self._values.items())
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Payload) or self._values.keys() != other._values.keys():
+        if not isinstance(other, Payload) or set(self) != set(other):
             return False
-        same = [hmac.compare_digest(value, other._values[name]) for name, value in self._values.items()]
+        same = [hmac.compare_digest(value, other.reveal(name)) for name, value in self._values.items()]
         return all(same)
 
     __hash__ = None  # type: ignore[assignment]

@@ -43,22 +43,20 @@ class SecretRecord:
         resource_version: of the API server, to tell our own echo from another's edit.
     """
 
-    __slots__ = ("_packed", "resource_version")
+    __slots__ = ("packed", "resource_version")
 
     def __init__(self, view: SecretView, resource_version: int) -> None:
-        self._packed = orjson.dumps(
-            [view.uid, view.type, view.labels, view.annotations, view.owners, view.digests]
-        )
+        self.packed = orjson.dumps([view.uid, view.type, view.labels, view.annotations, view.owners, view.digests])
         self.resource_version = resource_version
 
     def view(self) -> SecretView:
         """Unpack."""
-        uid, kind, labels, annotations, owners, digests = orjson.loads(self._packed)
+        uid, kind, labels, annotations, owners, digests = orjson.loads(self.packed)
         return SecretView(uid, kind, labels, annotations, tuple(owners), digests)
 
     def same_as(self, other: SecretRecord | None) -> bool:
         """Whether nothing that we look at differs."""
-        return other is not None and self._packed == other._packed
+        return other is not None and self.packed == other.packed
 
 
 _KUBECTL_COPY = "kubectl.kubernetes.io/last-applied-configuration"

@@ -125,7 +125,7 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
         prefix: annotations with this start are kept as its triggers.
     """
     metadata, spec, status = raw["metadata"], raw.get("spec", {}), raw.get("status", {})
-    owner = next((o for o in metadata.get("ownerReferences", []) if o.get("controller")), {})
+    owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", []) if o.get("controller")), {})
     deadline = parse_time(metadata.get("deletionTimestamp"))
     annotations = metadata.get("annotations") or {}
     return Pod(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from voicekeys.api.binding import Rotation
 
+_HOW = "make a new one at the provider, put it into Vault"
+
 
 def rotate_by(rotation: Rotation, created: datetime) -> datetime | None:
     """When a key must have been changed; None where the user sets no ``maxAge``."""
@@ -24,9 +26,9 @@ def staleness(rotation: Rotation, created: datetime, now: datetime) -> Verdict |
         return None
     day = f"{due:%Y-%m-%d}"
     if now >= due:
-        return Verdict("KeyExpired", f"the key was to be changed by {day}: make a new one at the provider, put it into Vault")
+        return Verdict("KeyExpired", f"the key was to be changed by {day}: {_HOW}")
     if rotation.warn_before and now >= due - rotation.warn_before:
-        return Verdict("KeyExpiresSoon", f"the key is to be changed by {day}: make a new one at the provider, put it into Vault")
+        return Verdict("KeyExpiresSoon", f"the key is to be changed by {day}: {_HOW}")
     return None
 
 

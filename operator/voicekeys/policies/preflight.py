@@ -1,4 +1,4 @@
-"""Before a workload is restarted: what must hold, and what a user should know. Guards the workload, never the Secret."""
+"""Before a workload is restarted: what must hold, what a user should know. Guards the workload, never the Secret."""
 
 from __future__ import annotations
 

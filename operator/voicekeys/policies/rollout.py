@@ -192,7 +192,9 @@ def _after_patch(progress: Progress) -> Step:
     due = since + progress.settings.timeout
     if progress.now < due:
         back = "go back to the previous key" if progress.rolling_back else "restart on the new key"
-        return Step(Do.WATCH, Verdict("RollingBack" if progress.rolling_back else "Rolling", f"{done}; they {back}"), due)
+        return Step(
+            Do.WATCH, Verdict("RollingBack" if progress.rolling_back else "Rolling", f"{done}; they {back}"), due
+        )
     trouble = _trouble(progress.troubled)
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
     if progress.rolling_back or status.previous_digest is None:

@@ -1,4 +1,4 @@
-"""A binding's reconcile, as a story: gather, grant access, read, render, place the Secret, move the agents, one outcome."""
+"""A binding's reconcile as a story: gather, grant access, read, render, place the Secret, move the agents, report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class BindingReconciler:
         clock: time.
     """
 
-    def __init__(  # noqa: PLR0913 -- wiring
+    def __init__(
         self,
         gatherer: Gatherer,
         sync: Sync,
@@ -107,7 +107,9 @@ class BindingReconciler:
 
 def _suspended(observed: Observed, draft: Draft) -> None:
     """Say so, and leave all else as it was found last."""
-    what = "spec.suspend" if observed.spec.suspend else f"suspend of VoiceKeyStore {observed.spec.source.store_ref.name}"
+    what = (
+        "spec.suspend" if observed.spec.suspend else f"suspend of VoiceKeyStore {observed.spec.source.store_ref.name}"
+    )
     message = f"{what} stops every act: nothing is read, written or restarted until it is taken back"
     draft.true(Is.SUSPENDED, "Suspended", message)
     draft.keep(*(kind for kind in Is if kind not in {Is.READY, Is.RECONCILING, Is.STALLED, Is.SUSPENDED}))

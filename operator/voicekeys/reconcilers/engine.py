@@ -15,7 +15,7 @@ from voicekeys.model.errors import ApiConflict, Retryable
 from voicekeys.policies.schedule import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
     from random import Random
 
@@ -49,7 +49,7 @@ class Engine:
     def __init__(
         self,
         queue: WorkQueue,
-        reconcile: dict[str, Callable[[Name], Awaitable[datetime | None]]],
+        reconcile: Mapping[str, Callable[[Name], Awaitable[datetime | None]]],
         clock: Clock,
         random: Random,
         measure: Measure,

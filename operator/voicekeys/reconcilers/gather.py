@@ -97,7 +97,9 @@ class Gatherer:
         if record is None:
             return None
         secret = self._inventory.secrets.get(record.secret)
-        others = (self._inventory.bindings[other] for other in self._inventory.of_secret(record.secret) if other != name)
+        others = (
+            self._inventory.bindings[other] for other in self._inventory.of_secret(record.secret) if other != name
+        )
         return Observed(
             record=record,
             generation=record.generation,

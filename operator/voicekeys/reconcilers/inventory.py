@@ -27,9 +27,19 @@ class BindingRecord:
     """One binding: identity, the JSON of spec and status, and the names that other objects find it by."""
 
     __slots__ = (
-        "agents", "created", "environment", "generation", "name", "resource_version", "secret", "spec_json", "status_json", "store",
-        "sync_now", "uid",
-    )  # fmt: skip
+        "agents",
+        "created",
+        "environment",
+        "generation",
+        "name",
+        "resource_version",
+        "secret",
+        "spec_json",
+        "status_json",
+        "store",
+        "sync_now",
+        "uid",
+    )
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         metadata = raw["metadata"]

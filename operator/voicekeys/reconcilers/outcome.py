@@ -141,13 +141,15 @@ class Outcome:
         old = {condition.type: condition for condition in before.conditions}
         for condition in after.conditions:
             known = old.pop(condition.type, None)
-            if condition.type in _QUIET or (known and (known.status, known.reason) == (condition.status, condition.reason)):
+            if condition.type in _QUIET or (
+                known and (known.status, known.reason) == (condition.status, condition.reason)
+            ):
                 continue
             if known is None and condition.status is ConditionStatus.TRUE and condition.type not in _ABNORMAL:
                 continue  # a first "all is well" is no news
             self.event(record, _kind(condition), condition.reason, f"{condition.type}: {condition.message}")
         for gone in old.values():
-            if gone.type in {"Stalled"}:
+            if gone.type == "Stalled":
                 self.event(record, "Normal", "Recovered", f"no longer stalled: {gone.reason}")
 
 

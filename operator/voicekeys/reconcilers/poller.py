@@ -60,7 +60,7 @@ class StorePoller:
         on_state: told when the store goes down or comes back.
     """
 
-    def __init__(  # noqa: PLR0913 -- a constructor of wiring: each is one collaborator
+    def __init__(
         self,
         vault: KeySource,
         clock: Clock,

@@ -77,7 +77,9 @@ def _store_row(store: Store, bindings: int) -> StoreRow:
     if poller is None:
         return StoreRow(store.name, bindings=bindings)
     read = {source.id.identity for source in poller.sources.values() if source.key is not None}
-    denied = any(source.error is not None and source.error.reason == "LoginDenied" for source in poller.sources.values())
+    denied = any(
+        source.error is not None and source.error.reason == "LoginDenied" for source in poller.sources.values()
+    )
     return StoreRow(
         name=store.name,
         reachable=poller.answered and poller.down is None,

@@ -58,16 +58,14 @@ class StoreReconciler:
         if store is None:
             return None
         if store.poller is None and not store.spec.suspend:
-            await self._stores.start(store)
-            if store.poller is not None:
-                self._stores.rebuilt(store.name)
+            await self._stores.retry(store)
         now = self._clock.now()
         bindings = sum(1 for _ in self._inventory.of_store(store.name))
         if not store.from_file:
-            await self._write(store, status_of(store, bindings, now), now)
+            await self._write(store, status_of(store, bindings, now))
         return now + _RETRY if store.problem else None
 
-    async def _write(self, store: Store, status: StoreStatus, now: datetime) -> None:
+    async def _write(self, store: Store, status: StoreStatus) -> None:
         packed = pack_status(dump_status(status))
         if packed == store.status_json:
             return
@@ -82,10 +80,10 @@ class StoreReconciler:
         store.resource_version = max(store.resource_version, int(raw["metadata"]["resourceVersion"]))
         for new in status.conditions:
             old = before.get(new.type)
-            if new.type in {Is.REACHABLE, Is.LOGGED_IN} and (old is not None or new.status == ConditionStatus.FALSE):
-                if old is None or (old.status, old.reason) != (new.status, new.reason):
-                    kind = "Warning" if new.status == ConditionStatus.FALSE else "Normal"
-                    self._events.emit(_regarding(store), kind, new.reason, f"{new.type}: {new.message}")
+            news = (old.status, old.reason) != (new.status, new.reason) if old else new.status == ConditionStatus.FALSE
+            if news and new.type in {Is.REACHABLE, Is.LOGGED_IN}:
+                kind = "Warning" if new.status == ConditionStatus.FALSE else "Normal"
+                self._events.emit(_regarding(store), kind, new.reason, f"{new.type}: {new.message}")
 
 
 def status_of(store: Store, bindings: int, now: datetime) -> StoreStatus:
@@ -108,7 +106,9 @@ def status_of(store: Store, bindings: int, now: datetime) -> StoreStatus:
     if store.spec.suspend:
         stalled = Verdict("Suspended", "spec.suspend stops every read from this store")
         findings[Is.SUSPENDED] = Finding(ConditionStatus.TRUE, *stalled)
-    findings |= {Is(kind): one for kind, one in summarise(stalled, progressing, Verdict("Answers", "Vault answers")).items()}
+    findings |= {
+        Is(kind): one for kind, one in summarise(stalled, progressing, Verdict("Answers", "Vault answers")).items()
+    }
     conditions = merge(before.conditions, {str(k): v for k, v in findings.items()}, store.generation, now)
     return replace(
         before,
@@ -135,7 +135,9 @@ def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
         down = Finding(ConditionStatus.FALSE, poller.down.reason, poller.down.message)
         return {Is.REACHABLE: down, Is.LOGGED_IN: logged_in}, None, poller.down.message
     if not poller.answered:
-        quiet = Finding(ConditionStatus.UNKNOWN, "NotYet", "nothing was read from Vault yet: no binding uses this store")
+        quiet = Finding(
+            ConditionStatus.UNKNOWN, "NotYet", "nothing was read from Vault yet: no binding uses this store"
+        )
         return {Is.REACHABLE: quiet, Is.LOGGED_IN: logged_in}, None, ""
     answers = Finding(ConditionStatus.TRUE, "Answers", f"Vault answers at {store.spec.vault.address}")
     return {Is.REACHABLE: answers, Is.LOGGED_IN: logged_in}, None, denied.message if denied else ""
@@ -148,4 +150,10 @@ def _denied(poller: StorePoller) -> Verdict | None:
 
 
 def _regarding(store: Store) -> dict[str, str]:
-    return {"apiVersion": names.API_VERSION, "kind": names.STORE_KIND, "namespace": "", "name": store.name, "uid": store.uid}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.STORE_KIND,
+        "namespace": "",
+        "name": store.name,
+        "uid": store.uid,
+    }

@@ -66,7 +66,7 @@ class Stores:
         on_rebuilt: told the name of a store whose bindings must look anew.
     """
 
-    def __init__(  # noqa: PLR0913 -- wiring
+    def __init__(
         self,
         connect: Connect,
         clock: Clock,
@@ -155,9 +155,11 @@ class Stores:
             for binding in [name for name, source in table.items() if source.store == store.name]:
                 del table[binding]
 
-    def rebuilt(self, name: str) -> None:
-        """Tell that a store can be used now, or in another way: its bindings look anew."""
-        self._on_rebuilt(name)
+    async def retry(self, store: Store) -> None:
+        """Try again to use a store whose settings could not be used before; its bindings look anew if it works."""
+        await self.start(store)
+        if store.poller is not None:
+            self._on_rebuilt(store.name)
 
     async def close(self) -> None:
         """Stop every poller and close every client."""
@@ -172,9 +174,7 @@ class Stores:
         """Give the pinned version that a rollback of the binding needs."""
         return self._take(self._previous, binding, source_id, environment)
 
-    def _take(
-        self, table: dict[Name, SourceId], binding: Name, source_id: SourceId, environment: str
-    ) -> Source | None:
+    def _take(self, table: dict[Name, SourceId], binding: Name, source_id: SourceId, environment: str) -> Source | None:
         poller = self._poller(source_id)
         if table.get(binding) != source_id:
             self._release(table, binding)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
 from voicekeys.model.errors import ApiForbidden, SourceError, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
-from voicekeys.model.verdict import Verdict
 from voicekeys.policies import access, freshness, render, rotation
 from voicekeys.policies import secret as policy
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from voicekeys.model.digest import Digester
     from voicekeys.model.payload import KeyVersion, Payload
     from voicekeys.model.secret import SecretView
+    from voicekeys.model.verdict import Verdict
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.inventory import Inventory
     from voicekeys.reconcilers.outcome import Draft, Outcome
@@ -65,7 +66,7 @@ class Sync:
         shared: knows keys that are used in two environments.
     """
 
-    def __init__(  # noqa: PLR0913 -- wiring
+    def __init__(
         self,
         gatherer: Gatherer,
         stores: Stores,
@@ -92,7 +93,9 @@ class Sync:
         """
         name = observed.spec.source.store_ref.name
         if observed.store is None:
-            raise Waiting("StoreNotFound", f"there is no VoiceKeyStore {name}: create it, or change spec.source.storeRef")
+            raise Waiting(
+                "StoreNotFound", f"there is no VoiceKeyStore {name}: create it, or change spec.source.storeRef"
+            )
         refusal = access.refusal(observed.spec, observed.name.namespace, observed.labels, observed.store)
         if refusal is not None:
             self._stores.release(observed.name)
@@ -272,7 +275,7 @@ class Sync:
         except ApiForbidden as error:
             message = f"Secret {observed.record.secret.name} was not written: {error.message}"
             if observed.spec.target.adopt and present is not None and not policy.is_ours(present):
-                message += f". To let voicekeys adopt it, label it {policy.names.ADOPT_LABEL}={observed.name.name}"
+                message += f". To let voicekeys adopt it, label it {names.ADOPT_LABEL}={observed.name.name}"
             raise Terminal("SecretForbidden", message) from error
         self._inventory.secrets[observed.record.secret] = parse_secret(raw, self._digester)
 
@@ -289,9 +292,10 @@ class Sync:
     def _report_heal(self, observed: Observed, wanted: Wanted, found: Verdict) -> None:
         """A Secret that somebody edited or deleted was put right: worth an event, once."""
         status = observed.status
-        if status.secret is None or status.secret.digest != wanted.digest or status.digest_key != self._digester.key_id:
-            return
-        if status.secret.name != observed.record.secret.name or observed.status.observed_generation != observed.generation:
+        same_target = status.secret is not None and status.secret.name == observed.record.secret.name
+        same_data = status.secret is not None and status.secret.digest == wanted.digest
+        same_spec = status.observed_generation == observed.generation and status.digest_key == self._digester.key_id
+        if not (same_target and same_data and same_spec):
             return
         message = f"{found.message}; Secret {observed.record.secret.name} was put right"
         self._outcome.event(observed.record, "Warning", found.reason, message)

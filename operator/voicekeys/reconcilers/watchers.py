@@ -40,7 +40,7 @@ class Watchers:
         watch_stores: whether stores come from the API server (else from files).
     """
 
-    def __init__(  # noqa: PLR0913 -- wiring
+    def __init__(
         self,
         cluster: Cluster,
         inventory: Inventory,
@@ -200,8 +200,8 @@ class Watchers:
         try:
             await self._stores.upsert(raw)
         except ValueError:
-            # The CRD would have refused it: an older CRD is installed. The error's text quotes the spec, so it is left out.
-            log.exception("store cannot be used: install the CRDs of this version", store=raw["metadata"]["name"])
+            # The CRD would have refused it: an older CRD is installed. The error's text may quote the spec.
+            log.error("store cannot be used: install the CRDs of this version", store=raw["metadata"]["name"])  # noqa: TRY400
 
     def _wake(self, bindings: tuple[Name, ...]) -> None:
         for name in bindings:

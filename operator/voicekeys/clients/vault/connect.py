@@ -11,7 +11,7 @@ from voicekeys.model.errors import Terminal
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from typing import Protocol
 
     from voicekeys.api.store import SecretRef, StoreSpec
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 
 async def connect(
-    name: str, spec: StoreSpec, own: Own, *, observe: Callable[[str, str, float], None], clock: Clock, rng: random.Random
+    name: str,
+    spec: StoreSpec,
+    own: Own,
+    *,
+    observe: Callable[[str, str, float], None],
+    clock: Clock,
+    rng: random.Random,
 ) -> VaultStore:
     """Make the client of a store; nothing is sent to Vault yet.
 
@@ -89,8 +95,8 @@ def _credential(name: str, reference: SecretRef, own: Own) -> Credential:
         found = await own.read_own("Secret", reference.name, reference.key)
         if found is None:
             message = (
-                f"VoiceKeyStore {name}: Secret {reference.name} of the operator's namespace has no key {reference.key}: "
-                "create it"
+                f"VoiceKeyStore {name}: Secret {reference.name} of the operator's namespace has no key "
+                f"{reference.key}: create it"
             )
             raise Terminal("CredentialMissing", message)
         return found.strip()

@@ -1,0 +1,149 @@
+"""From the steps of a binding's agents to its conditions, its phase, its history, and what to announce."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from voicekeys.api.conditions import BindingCondition as Is
+from voicekeys.api.status import Outcome as Ended
+from voicekeys.api.status import Phase
+from voicekeys.model.verdict import Verdict
+from voicekeys.policies import pods as on_old_key
+from voicekeys.policies import rotation
+from voicekeys.policies.rollout import Do
+from voicekeys.policies.rotation import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voicekeys.api.binding import Agent
+    from voicekeys.api.status import AgentStatus, RotationStatus
+    from voicekeys.policies.rollout import Step
+    from voicekeys.reconcilers.gather import Observed
+    from voicekeys.reconcilers.outcome import Draft
+    from voicekeys.reconcilers.sync import Wanted
+
+NAMED_PODS = 3  # as many are named in a message; the others are in status.agents
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One agent's step, with the status that goes with it."""
+
+    agent: Agent
+    step: Step
+    status: AgentStatus | None
+
+
+def conclude(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken]) -> list[tuple[str, str, str]]:
+    """Note conditions, phase and history in the draft.
+
+    Args:
+        observed: the binding.
+        draft: its status in the making; ``agents`` is set.
+        wanted: what its pods should have.
+        taken: each agent's step.
+
+    Returns:
+        Events to emit: kind, reason, message.
+    """
+    for one in taken:
+        draft.wake_at(one.step.wake)
+    events = _move(observed, draft, wanted, taken)
+    open_steps = [one.step for one in taken if one.step.do is not Do.NOTHING]
+    worst = next((step for step in open_steps if step.stalls), open_steps[0] if open_steps else None)
+    refused = _refusal(observed, wanted) if wanted.refused else None
+    if refused is not None:
+        draft.stall(refused)
+    if worst is not None and worst.verdict is not None:
+        (draft.stall if worst.stalls else draft.progress)(worst.verdict)
+    if taken:
+        _agents(draft, taken, refused or (worst.verdict if worst is not None else None))
+        _calls(draft, taken)
+    draft.ready = _ready(observed, wanted, taken)
+    return events
+
+
+def _ready(observed: Observed, wanted: Wanted, taken: Sequence[Taken]) -> Verdict:
+    where = f"version {wanted.version} of the key is in Secret {observed.record.secret.name}"
+    return Verdict("KeyInPlace", f"{where} and in every pod that takes new calls" if taken else where)
+
+
+def _agents(draft: Draft, taken: Sequence[Taken], wrong: Verdict | None) -> None:
+    if wrong is not None:
+        draft.false(Is.AGENTS_CURRENT, *wrong)
+        return
+    count = f"{len(taken)} workload{'s' if len(taken) > 1 else ''}"
+    draft.true(Is.AGENTS_CURRENT, "Current", f"every pod of {count} that takes new calls has the current key")
+
+
+def _calls(draft: Draft, taken: Sequence[Taken]) -> None:
+    old = [pod for one in taken if one.status is not None for pod in one.status.old_pods]
+    vanished = [pod for pod in old if pod.vanished_time is not None]
+    named = [pod.name for pod in (vanished or old)]
+    names = ", ".join(named[:NAMED_PODS]) + (", …" if len(named) > NAMED_PODS else "")
+    for pod in vanished:
+        draft.wake_at(on_old_key.release_time(pod))
+    if vanished:
+        message = (
+            f"{len(vanished)} pod(s) on the old key vanished without anyone having seen their end ({names}): look on "
+            "their nodes whether a container still runs"
+        )
+        draft.unknown(Is.CALLS_DRAINED, "Unwitnessed", message)
+    elif old:
+        draft.false(Is.CALLS_DRAINED, "Draining", f"{len(old)} pod(s) on the old key have not ended yet ({names})")
+    else:
+        draft.true(Is.CALLS_DRAINED, "Drained", "no pod holds an older key")
+
+
+def _move(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken]) -> list[tuple[str, str, str]]:
+    """Move the key change through its phases; at the end it goes into the history."""
+    change = draft.status.rotation
+    if change is None or change.phase is Phase.IDLE:
+        return []
+    held = sum(len(one.status.old_pods) for one in taken if one.status is not None)
+    phase = _advanced(change.phase, taken, held, wanted)
+    change = replace(change, phase=phase, pods_on_old_key=held, pods=max(change.pods or 0, held))
+    if any(one.step.do is Do.ROLL_BACK for one in taken):
+        phase = rotation.next_phase(phase, Event.REFUSED)
+        change = replace(change, phase=phase, refused_digest=wanted.digest)
+        draft.wake_at(observed.now)
+    draft.status = replace(draft.status, rotation=change)
+    if phase is not Phase.IDLE:
+        return []
+    outcome = Ended.ROLLED_BACK if wanted.refused else Ended.COMPLETED
+    draft.status = rotation.ended(draft.status, outcome, observed.now)
+    return [_announced(change, outcome)]
+
+
+def _announced(change: RotationStatus, outcome: Ended) -> tuple[str, str, str]:
+    if outcome is Ended.COMPLETED:
+        message = f"version {change.to_version} is in use; {change.pods or 0} pods on the old key have ended"
+        return "Normal", "KeyChanged", message
+    message = f"version {change.to_version} was refused, version {change.from_version} is back"
+    return "Warning", "RolledBack", message
+
+
+def _advanced(phase: Phase, taken: Sequence[Taken], held: int, wanted: Wanted) -> Phase:
+    """Walk the transition table as far as the agents have come."""
+    patched = all(one.status is not None and one.status.digest == wanted.digest for one in taken)
+    serving = patched and all(one.step.do is Do.NOTHING for one in taken)
+    if phase is Phase.ROLLING_BACK:
+        return rotation.next_phase(phase, Event.RESTORED) if serving else phase
+    for event, holds in ((Event.PATCHED, patched), (Event.AVAILABLE, serving), (Event.ENDED, serving and not held)):
+        phase = rotation.next_phase(phase, event) if holds else phase
+    return phase
+
+
+def _refusal(observed: Observed, wanted: Wanted) -> Verdict:
+    """What to say, for as long as Vault holds a key that its pods refused."""
+    change, before = observed.status.rotation, observed.status.conditions
+    said = next((old for old in before if old.type == Is.STALLED and old.reason == "NewKeyRefused"), None)
+    why = said.message.split(". Version")[0] if said else "the new key's pods did not start"
+    return Verdict(
+        "NewKeyRefused",
+        f"{why}. Version {wanted.version} is kept in place of version {change.to_version if change else 0}: put a "
+        "working key into Vault, or, if the cause was another, annotate the binding with voicekeys.dev/sync-now to try "
+        "the same key again",
+    )
