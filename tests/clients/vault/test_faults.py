@@ -133,6 +133,15 @@ async def test_another_version_than_the_pinned_one_is_garbage(faulty: FaultyVaul
     assert (await fails(stores(faulty.address, fixed("hvs.canary")), 2)).reason == "GarbledAnswer"
 
 
+async def test_the_same_object_is_the_same_bytes_whatever_the_order_of_its_names(
+    faulty: FaultyVault, stores: Stores
+) -> None:
+    faulty.reads.extend([key({"o": {"a": 1, "b": [{"c": 1, "d": 2}]}}), key({"o": {"b": [{"d": 2, "c": 1}], "a": 1}})])
+    store = stores(faulty.address, fixed("hvs.canary"))
+    read = [(await store.read(OPERATOR, "a")).fields.reveal("o") for _ in range(2)]
+    assert read == [b'{"a":1,"b":[{"c":1,"d":2}]}'] * 2
+
+
 async def test_a_version_that_will_be_deleted_later_is_still_read(faulty: FaultyVault, stores: Stores) -> None:
     faulty.always = key({"k": "v"}, deletion_time="2999-01-01T00:00:00Z")
     assert (await stores(faulty.address, fixed("hvs.canary")).read(OPERATOR, "a")).fields.reveal("k") == b"v"
@@ -160,10 +169,12 @@ async def test_slow_is_a_timeout(faulty: FaultyVault, stores: Stores) -> None:
 
 
 async def test_slow_errors_end_within_twice_the_timeout(faulty: FaultyVault, stores: Stores) -> None:
-    faulty.always = slow(0.4, status(500))
+    faulty.always = slow(0.45, status(500))
     started = time.monotonic()
-    assert isinstance(await fails(stores(faulty.address, fixed("hvs.canary"), timeout=0.5)), StoreDown)
-    assert time.monotonic() - started < 1.2
+    error = await fails(stores(faulty.address, fixed("hvs.canary"), timeout=0.5))
+    assert time.monotonic() - started < 1.1
+    # A third try could not end in time: it is not begun, and what is reported is what Vault said.
+    assert (error.reason, stores.requests("read")) == ("VaultError", 2)
 
 
 async def test_a_slow_login_and_a_slow_read_end_within_twice_the_timeout(faulty: FaultyVault, stores: Stores) -> None:

@@ -26,6 +26,8 @@ from tests.clients.vault.faulty import (
 )
 from voicekeys.clients.vault import AppRoleLogin, JwtLogin, StaticToken, VaultStore
 from voicekeys.clients.vault.access import Token
+from voicekeys.clients.vault.adapter import Answer
+from voicekeys.clients.vault.grants import Grant
 from voicekeys.model.errors import SourceError
 from voicekeys.model.identity import OPERATOR, Identity
 
@@ -119,7 +121,9 @@ async def test_failed_logins(
 async def test_what_can_be_printed(faulty: FaultyVault, stores: Stores) -> None:
     store = stores(faulty.address, StaticToken(secret))
     found = await store.read(OPERATOR, "a")
-    printed = "\n".join(show(each) for each in (*parts(store), found, found.fields, Token("hvs.canary")))
+    grant = Grant(Token("hvs.canary"), 1.0, renewable=True, revocable=True)
+    made = [Token("hvs.canary"), Answer(200, {"k": "canary"}), grant, AppRoleLogin("approle", "canary", secret)]
+    printed = "\n".join(show(each) for each in (*parts(store), found, found.fields, *made))
     assert "Session(" in printed
     assert "Transport" in printed
     assert leaks(printed) == []
