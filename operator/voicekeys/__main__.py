@@ -7,7 +7,6 @@ tasks of ours start before kopf does, since kopf cancels whatever was started af
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -135,6 +134,7 @@ class Operator:
             on_change=self._source_changed,
             on_store=self._store_changed,
             on_rebuilt=self._store_rebuilt,
+            on_lag=self.metrics.poll_lag,
         )
         self.tracker = PodTracker(self.cluster, self._pods_changed)
         self.heartbeat = Heartbeat(self.clock)
@@ -165,6 +165,7 @@ class Operator:
         log.info("started", version=__version__, http_port=port, namespace=self.namespace)
         beat = asyncio.create_task(self.heartbeat.run(), name="heartbeat")
         try:
+            await self._marked(leads=False)  # of a former life of this pod: a standby must not be notified
             if await self._acquired():
                 await self._lead()
         finally:
@@ -187,8 +188,7 @@ class Operator:
 
     async def _lead(self) -> None:
         self.events.start()
-        with contextlib.suppress(ApiError):
-            await self.own.mark_leader(self.settings.pod_name, leads=True)
+        await self._marked(leads=True)
         digester = Digester(await self.own.fingerprint_key())
         engine, handlers = self._assemble(digester)
         if self.watchers is None:  # pragma: no cover -- _assemble has set it
@@ -211,6 +211,13 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
 
+    async def _marked(self, *, leads: bool) -> None:
+        """Mark the pod, or take the mark off: without it only /notify is lost, and polling goes on."""
+        try:
+            await self.own.mark_leader(self.settings.pod_name, leads=leads)
+        except ApiError as error:
+            log.warning("the pod's leader label was not set: /notify does not work", message=error.message)
+
     def _assemble(self, digester: Digester) -> tuple[Engine, BindingHandlers]:
         self.shared = SharedKeys(digester, self.stores.find)
         self.watchers = Watchers(
@@ -228,7 +235,7 @@ class Operator:
         rollouts = Rollouts(gatherer, Siblings(self.inventory), self.cluster, outcome, self.tracker, digester)
         bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock)
         stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
-        reconcile = {"binding": bindings.reconcile, "store": stores.reconcile}
+        reconcile = {names.BINDING_KIND: bindings.reconcile, names.STORE_KIND: stores.reconcile}
         engine = Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)
         return engine, BindingHandlers(self.inventory, self.queue)
 
@@ -240,6 +247,7 @@ class Operator:
     async def _sweep(self, handlers: BindingHandlers) -> None:
         while self.watchers is not None:
             await asyncio.sleep(self.settings.sweep_seconds * self.random.uniform(0.9, 1.1))
+            await self._marked(leads=True)
             await self.watchers.sweep_bindings(handlers.take)
 
     async def _kopf(self, handlers: BindingHandlers) -> None:
@@ -275,8 +283,7 @@ class Operator:
         await self.stores.close()
         await self.events.close()
         if self.elector.is_leader:
-            with contextlib.suppress(ApiError):
-                await self.own.mark_leader(self.settings.pod_name, leads=False)
+            await self._marked(leads=False)
         await self.elector.release()
         await http.stop()
         await self.session.close()

@@ -79,7 +79,7 @@ def test_libraries_come_the_same_way(logs: Logs) -> None:
     stream = logs()
     logging.getLogger("aiohttp.server").warning("broken %s", "pipe")
     reference = {"kind": "VoiceKeyBinding", "namespace": "voice", "name": "frejun", "uid": "1"}
-    logging.getLogger("kopf.objects").info("seen", extra={"k8s_ref": reference, "settings": 1})
+    logging.getLogger("kopf.objects").warning("seen", extra={"k8s_ref": reference, "settings": 1})
     server, kopf = lines(stream)
     assert (server["logger"], server["level"], server["event"]) == ("aiohttp.server", "warning", "broken pipe")
     assert kopf["object"] == {"kind": "VoiceKeyBinding", "namespace": "voice", "name": "frejun"}
@@ -153,8 +153,8 @@ CHANNELS: dict[str, Callable[[], object]] = {
     "nested names": lambda: structlog.get_logger("x").info("key", body={SECRET: {1: SECRET}}),
     "bytes": lambda: structlog.get_logger("x").info("key", body=SECRET.encode(), more=bytearray(SECRET.encode())),
     "object": lambda: structlog.get_logger("x").info("key", body=_Telling(), items={_Telling()}),
-    "argument": lambda: logging.getLogger("kopf.objects").info("patch %r", {"data": {"k": SECRET}}),
-    "base64": lambda: logging.getLogger("kopf.objects").info("body %r", {"data": {"k": ENCODED}}),
+    "argument": lambda: logging.getLogger("kopf.objects").warning("patch %r", {"data": {"k": SECRET}}),
+    "base64": lambda: logging.getLogger("kopf.objects").warning("body %r", {"data": {"k": ENCODED}}),
     "base64url": lambda: logging.getLogger("x").info(base64.urlsafe_b64encode(SECRET.encode()).decode()),
     "URL": lambda: logging.getLogger("x").info("GET /x?%s", urllib.parse.urlencode({"k": SECRET})),
     "JSON": lambda: logging.getLogger("hvac").info("answer %s", json.dumps({"data": {"k": SECRET}})),
@@ -203,7 +203,7 @@ def test_tracebacks_have_no_locals(format_: str, logs: Logs) -> None:
 def test_a_call_that_cannot_be_formatted_names_the_place_only(logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
     """The standard library would print the message and all arguments to standard error."""
     stream = logs()
-    logging.getLogger("kopf.objects").info("two %s %s", SECRET)  # noqa: PLE1206 - the fault that is tested
+    logging.getLogger("kopf.objects").warning("two %s %s", SECRET)  # noqa: PLE1206 - the fault that is tested
     (line,) = lines(stream)
     assert line["level"] == "error"
     assert "kopf.objects (test_logging.py:" in line["event"]
@@ -298,3 +298,9 @@ def test_an_exception_that_ends_the_process_is_redacted() -> None:
     assert json.loads(line)["event"] == "uncaught exception"
     assert "RuntimeError: boom" in json.loads(line)["exception"]
     assert CANARY.find(ended.stderr + ended.stdout) == []
+
+
+def test_kopfs_line_for_each_event_is_left_out_unless_asked_for(logs: Logs) -> None:
+    quiet = logs()
+    logging.getLogger("kopf.objects").info("Handler succeeded.")
+    assert lines(quiet) == []

@@ -6,15 +6,17 @@ already spent) is in here and nowhere else. It never holds key material, only ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from voicekeys.api.binding import AgentKind
 from voicekeys.api.fields import CONFIG, Time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_HISTORY: Final = 5
 """Finished rotations that a status keeps."""

@@ -104,7 +104,8 @@ def _move(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Take
         return []
     held = sum(len(one.status.old_pods) for one in taken if one.status is not None)
     phase = _advanced(change.phase, taken, held, wanted)
-    change = replace(change, phase=phase, pods_on_old_key=held, pods=max(change.pods or 0, held))
+    counted = None if phase is Phase.STAGED else held  # before the restart every pod is on the old key
+    change = replace(change, phase=phase, pods_on_old_key=counted, pods=max(change.pods or 0, held))
     if any(one.step.do is Do.ROLL_BACK for one in taken):
         phase = rotation.next_phase(phase, Event.REFUSED)
         change = replace(change, phase=phase, refused_digest=wanted.digest)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from voicekeys.api.names import BINDING_KIND, STORE_KIND
 from voicekeys.model.errors import ApiConflict, Retryable
 from voicekeys.policies.schedule import backoff
 
@@ -32,7 +33,7 @@ class Measure(Protocol):
     """Where the engine's durations go."""
 
     def __call__(self, kind: str, outcome: str, seconds: float) -> None:
-        """Take one reconcile: ``binding`` or ``store``; ``ok``, ``retry`` or ``error``; seconds."""
+        """Take one reconcile: the kind; ``ok``, ``retry`` or ``error``; seconds."""
 
 
 class Engine:
@@ -40,7 +41,7 @@ class Engine:
 
     Args:
         queue: where keys come from.
-        reconcile: by ``binding`` and ``store``: what to do with a key; it answers when to look again.
+        reconcile: by kind: what to do with a key; it answers when to look again.
         clock: time.
         random: jitter of backoffs.
         measure: durations.
@@ -76,7 +77,7 @@ class Engine:
                 self._queue.done(key)
 
     async def _one(self, key: Name) -> None:
-        kind = "binding" if key.namespace else "store"
+        kind = BINDING_KIND if key.namespace else STORE_KIND
         started = time.perf_counter()
         outcome = "ok"
         try:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
     from voicekeys.reconcilers.ports import Cluster, Events
 
-_QUIET = {"Ready"}  # follows from others, which have their own event
+_QUIET = {"Ready", "Reconciling"}  # follow from others, which have their own event
+_EXPECTED = {"Draining", "Rolling", "Propagating", "Coalescing", "RollingBack", "WaitingForResume", "WaitingForDelete"}
 _ABNORMAL = {doc.type.value for doc in BINDING_CONDITIONS if doc.polarity is Polarity.ABNORMAL_TRUE}
 
 
@@ -138,19 +139,22 @@ class Outcome:
         self._events.emit(regarding(record), kind, reason, message)
 
     def _emit(self, record: BindingRecord, before: BindingStatus, after: BindingStatus) -> None:
+        """One event for each thing that changed: a fault that shows in two conditions is told once."""
         old = {condition.type: condition for condition in before.conditions}
+        told: set[str] = set()
         for condition in after.conditions:
             known = old.pop(condition.type, None)
-            if condition.type in _QUIET or (
-                known and (known.status, known.reason) == (condition.status, condition.reason)
-            ):
-                continue
-            if known is None and condition.status is ConditionStatus.TRUE and condition.type not in _ABNORMAL:
-                continue  # a first "all is well" is no news
-            self.event(record, _kind(condition), condition.reason, f"{condition.type}: {condition.message}")
-        for gone in old.values():
-            if gone.type == "Stalled":
-                self.event(record, "Normal", "Recovered", f"no longer stalled: {gone.reason}")
+            if condition.type not in _QUIET and condition.reason not in told and _is_news(known, condition):
+                told.add(condition.reason)
+                self.event(record, _kind(condition), condition.reason, f"{condition.type}: {condition.message}")
+        if "Stalled" in old:
+            self.event(record, "Normal", "Recovered", f"no longer stalled: {old['Stalled'].reason}")
+
+
+def _is_news(known: Condition | None, condition: Condition) -> bool:
+    if known is None:  # a first "all is well" is no news
+        return condition.status is not ConditionStatus.TRUE or condition.type in _ABNORMAL
+    return (known.status, known.reason) != (condition.status, condition.reason)
 
 
 def regarding(record: BindingRecord) -> dict[str, str]:
@@ -165,9 +169,6 @@ def regarding(record: BindingRecord) -> dict[str, str]:
 
 
 def _kind(condition: Condition) -> str:
-    if condition.type == "Reconciling":
-        return "Normal"
     bad_when = ConditionStatus.TRUE if condition.type in _ABNORMAL else ConditionStatus.FALSE
     # Calls that still go on after a key change are how it is meant to be.
-    expected = {"Draining", "Rolling", "Propagating", "WaitingForResume", "WaitingForDelete", "RollingBack"}
-    return "Warning" if condition.status is bad_when and condition.reason not in expected else "Normal"
+    return "Warning" if condition.status is bad_when and condition.reason not in _EXPECTED else "Normal"

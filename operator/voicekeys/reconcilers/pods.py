@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import structlog
+
 from voicekeys.api.names import TRIGGER_PREFIX
 from voicekeys.model.workload import parse_pod
 from voicekeys.policies.pods import SeenPods
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from voicekeys.model.identity import Name, WorkloadId
     from voicekeys.model.workload import Pod, Workload
     from voicekeys.reconcilers.ports import Cluster
+
+log = structlog.get_logger(__name__)
+
+RESTART_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -51,6 +57,7 @@ class PodTracker:
             watched = self._watched[workload.id] = _Watched()
             work = self._watch(workload.id, selector_text(workload.selector), watched)
             watched.task = asyncio.create_task(work, name=f"pods of {workload.id}")
+            watched.task.add_done_callback(lambda task: self._ended(workload.id, task))
         watched.users.add(binding)
         return SeenPods(watched.alive, watched.ended) if watched.synced else None
 
@@ -69,6 +76,14 @@ class PodTracker:
         """End every interest of a binding that is gone."""
         for workload in [one for one, watched in self._watched.items() if binding in watched.users]:
             self.release(workload, binding)
+
+    def _ended(self, workload: WorkloadId, task: asyncio.Task[None]) -> None:
+        """A watch that fell over is begun anew by the next reconcile; what it had not seen counts as unseen."""
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("pod watch failed, begins anew", workload=str(workload), exc_info=task.exception())
+        self._watched.pop(workload, None)
+        asyncio.get_running_loop().call_later(RESTART_SECONDS, self._on_change, workload)
 
     async def close(self) -> None:
         """End every watch."""

@@ -58,6 +58,7 @@ class StorePoller:
         interval: the user's own interval in seconds, or None to follow the budget.
         on_change: told the source whose key or error changed.
         on_state: told when the store goes down or comes back.
+        on_lag: told by how many seconds a read came after its planned time.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class StorePoller:
         interval: float | None,
         on_change: Callable[[Source], None],
         on_state: Callable[[], None],
+        on_lag: Callable[[float], None],
     ) -> None:
         self._vault = vault
         self._clock = clock
@@ -78,6 +80,7 @@ class StorePoller:
         self._fixed = interval
         self._on_change = on_change
         self._on_state = on_state
+        self._on_lag = on_lag
         self._heap: list[tuple[float, int, SourceId]] = []
         self._sequence = 0
         self._wakeup = asyncio.Event()
@@ -95,13 +98,13 @@ class StorePoller:
         """Seconds between two reads of one source, at present."""
         return poll_interval(len(self.sources), self._budget, self._fixed)
 
-    def subscribe(self, source_id: SourceId, name: Name, environment: str) -> Source:
+    def subscribe(self, source_id: SourceId, name: Name) -> Source:
         """Give the source, reading it at once if nobody had asked for it before."""
         source = self.sources.get(source_id)
         if source is None:
             source = self.sources[source_id] = Source(source_id)
             self._schedule(source, self._clock.monotonic())
-        source.subscribers[name] = environment
+        source.subscribers.setdefault(name, "")
         return source
 
     def unsubscribe(self, source_id: SourceId, name: Name) -> None:
@@ -177,6 +180,7 @@ class StorePoller:
 
     async def _read(self, source: Source) -> None:
         asked, first = source.due, source.key is None
+        self._on_lag(self._clock.monotonic() - asked)
         try:
             key = await self._vault.read(source.id.identity, source.id.path, source.id.version)
         except StoreDown as error:

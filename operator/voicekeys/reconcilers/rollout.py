@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.names import trigger_annotation
+from voicekeys.model.errors import Waiting
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
@@ -101,6 +102,7 @@ class Rollouts:
 
         Raises:
             ApiError: the API server refused or did not answer; what was done so far is recorded or repeatable.
+            Waiting: the pods are being listed (reason ``Reading``).
         """
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
@@ -128,8 +130,7 @@ class Rollouts:
             return Taken(case.agent, _misused(case), counted)
         seen = self._tracker.follow(workload, name)
         if seen is None:
-            looking = Verdict("Looking", f"listing the pods of {workload.id}")
-            return Taken(case.agent, Step(Do.HOLD, looking), recorded)
+            raise Waiting("Reading", f"listing the pods of {workload.id}")
         mine = case.mine(seen)
         if _resumed(case) and recorded.patched_time is not None:
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))

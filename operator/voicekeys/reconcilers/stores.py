@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import structlog
+
 from voicekeys.api.status import StoreStatus, parse_store_status
 from voicekeys.api.store import StoreSpec, parse_store_spec
 from voicekeys.model.errors import VoiceKeysError
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from voicekeys.model.identity import Name, SourceId
     from voicekeys.reconcilers.poller import Source
     from voicekeys.reconcilers.ports import Clock, KeySource
+
+log = structlog.get_logger(__name__)
+
+POLLER_PAUSE_SECONDS = 5.0
 
 
 class Connect(Protocol):
@@ -64,6 +70,7 @@ class Stores:
         on_change: told the source whose key or error changed.
         on_store: told the name of a store that wants a look.
         on_rebuilt: told the name of a store whose bindings must look anew.
+        on_lag: told by how many seconds a read came after its planned time.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class Stores:
         on_change: Callable[[Source], None],
         on_store: Callable[[str], None],
         on_rebuilt: Callable[[str], None],
+        on_lag: Callable[[float], None],
     ) -> None:
         self._connect = connect
         self._clock = clock
@@ -82,6 +90,7 @@ class Stores:
         self._on_change = on_change
         self._on_store = on_store
         self._on_rebuilt = on_rebuilt
+        self._on_lag = on_lag
         self.all: dict[str, Store] = {}
         self._subscribed: dict[Name, SourceId] = {}
         self._previous: dict[Name, SourceId] = {}
@@ -141,8 +150,18 @@ class Stores:
             interval=interval.total_seconds() if interval else None,
             on_change=self._on_change,
             on_state=lambda: self._on_store(store.name),
+            on_lag=self._on_lag,
         )
-        store.task = asyncio.create_task(store.poller.run(), name=f"poll {store.name}")
+        store.task = asyncio.create_task(self._poll(store.name, store.poller), name=f"poll {store.name}")
+
+    async def _poll(self, name: str, poller: StorePoller) -> None:
+        """Poll for ever: a fault of ours in one round must not end the reading of a whole store."""
+        while True:
+            try:
+                await poller.run()
+            except Exception:
+                log.exception("poller failed, goes on", store=name)
+                await asyncio.sleep(POLLER_PAUSE_SECONDS)
 
     async def _stop(self, store: Store) -> None:
         if store.task is not None:
@@ -181,7 +200,15 @@ class Stores:
             if poller is not None:
                 table[binding] = source_id
                 self._on_store(source_id.store)
-        return poller.subscribe(source_id, binding, environment) if poller else None
+        if poller is None:
+            return None
+        source = poller.subscribe(source_id, binding)
+        if source.subscribers.get(binding) != environment:
+            news = environment not in source.subscribers.values()
+            source.subscribers[binding] = environment
+            if news and source.key is not None:
+                self._on_change(source)  # whether the key is shared between environments has to be asked anew
+        return source
 
     def release(self, binding: Name) -> None:
         """Let go of all that a binding reads."""
@@ -198,8 +225,11 @@ class Stores:
             return
         poller = self._poller(source_id)
         other = self._previous if table is self._subscribed else self._subscribed
-        if poller is not None and other.get(binding) != source_id:
+        source = poller.sources.get(source_id) if poller is not None else None
+        if poller is not None and source is not None and other.get(binding) != source_id:
             poller.unsubscribe(source_id, binding)
+            if not source.subscribers:
+                self._on_change(source)  # nobody's any more: others may no longer share its key
         self._on_store(source_id.store)
 
     def _poller(self, source_id: SourceId) -> StorePoller | None:

@@ -69,6 +69,8 @@ def setup(options: LogOptions, redactor: Redactor, stream: TextIO | None = None)
     root.setLevel(level)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(level if options.libraries else max(level, logging.INFO))
+    # It writes a line for each event that came, at INFO.
+    logging.getLogger("kopf.objects").setLevel(logging.NOTSET if options.libraries else logging.WARNING)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -110,7 +112,7 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
         options: of `structlog.stdlib.ProcessorFormatter`.
     """
 
-    def __init__(self, redactor: Redactor, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - structlog's
+    def __init__(self, redactor: Redactor, *, as_json: bool, **options: Any) -> None:
         super().__init__(**options)
         self._redactor = redactor
         self._as_json = as_json

@@ -73,7 +73,7 @@ RECONCILES = Declared(
     "voicekeys_reconciles_total",
     "counter",
     ("kind", "outcome"),
-    "Reconciles by kind (VoiceKeyBinding, VoiceKeyStore) and outcome (ok, waiting, retry, terminal, error).",
+    "Reconciles by kind (VoiceKeyBinding, VoiceKeyStore) and outcome (ok, retry: tried again, error: a fault of ours).",
 )
 RECONCILE_DURATION = Declared(
     "voicekeys_reconcile_duration_seconds",

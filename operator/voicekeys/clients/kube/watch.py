@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -15,7 +16,7 @@ from voicekeys.clients.kube.session import JSON
 from voicekeys.model.errors import ApiError, ApiGone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from voicekeys.clients.kube.session import KubeSession
 
@@ -25,16 +26,28 @@ Event = tuple[str, Object]
 LISTING: Final = "LISTING"
 SYNCED: Final = "SYNCED"
 CHUNK: Final = 500
-WATCH_SECONDS: Final = 290.0
-"""The API server ends a watch after 5 to 10 minutes unasked; asked for, we know when."""
-IDLE_SECONDS: Final = 90.0
-"""The API server sends a bookmark about once a minute: a connection silent for longer is dead."""
-MAX_BACKOFF_SECONDS: Final = 30.0
 HEALTHY_SECONDS: Final = 5.0
 """A watch that lived this long, or gave an event, was no failure: the next one starts without a pause."""
 
 _PARTIAL = "application/json;as=PartialObjectMetadata{kind};g=meta.k8s.io;v=v1,application/json;q=0.1"
 _CHANGES = frozenset({"ADDED", "MODIFIED", "DELETED"})
+
+
+@dataclass(frozen=True, slots=True)
+class WatchTimes:
+    """Seconds of a watch.
+
+    Args:
+        idle: silence after which a connection counts as dead; the API server sends a bookmark about once a minute.
+        watch: how long one watch request is asked to last; unasked, the API server ends it after 5 to 10 minutes.
+        backoff: the first pause after a fault; doubles, with jitter.
+        max_backoff: the longest pause.
+    """
+
+    idle: float = 90.0
+    watch: float = 290.0
+    backoff: float = 0.5
+    max_backoff: float = 30.0
 
 
 class Watcher:
@@ -47,10 +60,7 @@ class Watcher:
         selector: label selector as text.
         metadata_only: ask for ``PartialObjectMetadata``: the server leaves spec, status and data out.
         on_error: called with (resource, error) at each fault, before the pause; must not raise.
-        idle_seconds: silence after which the connection counts as dead.
-        watch_seconds: how long one watch request is asked to last.
-        backoff_seconds: the first pause after a fault; doubles up to ``max_backoff_seconds``, with jitter.
-        max_backoff_seconds: the longest pause.
+        times: see `WatchTimes`.
         rng: jitter.
     """
 
@@ -63,10 +73,7 @@ class Watcher:
         *,
         metadata_only: bool = False,
         on_error: Callable[[str, ApiError], None] | None = None,
-        idle_seconds: float = IDLE_SECONDS,
-        watch_seconds: float = WATCH_SECONDS,
-        backoff_seconds: float = 0.5,
-        max_backoff_seconds: float = MAX_BACKOFF_SECONDS,
+        times: WatchTimes | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._session = session
@@ -76,10 +83,7 @@ class Watcher:
         self._list_accept = _PARTIAL.format(kind="List") if metadata_only else JSON
         self._watch_accept = _PARTIAL.format(kind="") if metadata_only else JSON
         self._on_error = on_error
-        self._idle_seconds = idle_seconds
-        self._watch_seconds = watch_seconds
-        self._backoff_seconds = backoff_seconds
-        self._max_backoff_seconds = max_backoff_seconds
+        self._times = times or WatchTimes()
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._position = ""  # resourceVersion to watch from; empty: list first
         self._faults = 0
@@ -91,7 +95,7 @@ class Watcher:
         """Whether the last attempt failed and none has worked since."""
         return self._faults > 0
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """List, then watch, for ever; ends only by cancellation or by closing the generator.
 
         Yields ``(type, object)``: ``ADDED``, ``MODIFIED``, ``DELETED``, and around each list ``(LISTING, {})`` and
@@ -123,7 +127,7 @@ class Watcher:
                 else:
                     self._faults = 0
 
-    async def _list(self) -> AsyncIterator[Event]:
+    async def _list(self) -> AsyncGenerator[Event, None]:
         params = {"limit": str(CHUNK)}
         if self._selector:
             params["labelSelector"] = self._selector
@@ -142,12 +146,12 @@ class Watcher:
             raise garbage(f"list {self.resource}")
         self._position = position
 
-    async def _watch(self) -> AsyncIterator[Event]:
+    async def _watch(self) -> AsyncGenerator[Event, None]:
         params = {
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._position,
-            "timeoutSeconds": str(int(self._watch_seconds)),
+            "timeoutSeconds": str(int(self._times.watch)),
         }
         if self._selector:
             params["labelSelector"] = self._selector
@@ -155,7 +159,7 @@ class Watcher:
             self._path,
             params,
             accept=self._watch_accept,
-            idle_timeout=self._idle_seconds,
+            idle_timeout=self._times.idle,
         ) as lines:
             self.last_seen = time.monotonic()
             async for line in lines:
@@ -186,7 +190,7 @@ class Watcher:
         if isinstance(error, ApiGone) and self._faults == 1:
             return  # ordinary after a long silence: list again at once
         ceiling = min(
-            self._max_backoff_seconds,
-            self._backoff_seconds * 2 ** min(self._faults - 1, 16),
+            self._times.max_backoff,
+            self._times.backoff * 2 ** min(self._faults - 1, 16),
         )
         await asyncio.sleep(asked + ceiling * (0.5 + self._rng.random() / 2))
