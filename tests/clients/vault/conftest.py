@@ -5,21 +5,24 @@ from __future__ import annotations
 import collections
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
 from tests.clients.vault.faulty import FaultyVault
-from tests.lab import Lab
 from tests.lab.processes import Ports, Processes
 from tests.lab.vault import Vault
 from voicekeys.clients.vault import AuthMethod, KubernetesLogin, StaticToken, VaultAccess, VaultStore
 from voicekeys.model.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from tests.lab import Lab
 
 KUBERNETES = KubernetesLogin("kubernetes", "voicekeys", "vault")
 
@@ -64,7 +67,7 @@ class Stores:
             mint_token=self._mint,
             observe=self._observe,
             clock=self.clock,
-            rng=random.Random(7),  # noqa: S311
+            rng=random.Random(7),
         )
         self.made.append(store)
         return store

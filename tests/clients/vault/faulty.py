@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
+
+if TYPE_CHECKING:
+    import ssl
 
 CREATED = "2026-01-02T03:04:05.123456789Z"
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from email.utils import format_datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,9 +23,11 @@ from tests.clients.vault.faulty import (
     slow,
     status,
 )
-from voicekeys.clients.vault import VaultStore
 from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, SourceMissing, StoreDown
 from voicekeys.model.identity import OPERATOR
+
+if TYPE_CHECKING:
+    from voicekeys.clients.vault import VaultStore
 
 pytestmark = pytest.mark.asyncio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -13,6 +13,9 @@ from hvac import exceptions as hvac_errors
 
 from voicekeys.clients.vault.errors import FOREIGN, Reason, fault_of, from_foreign
 from voicekeys.model.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOTS = (aiohttp.ClientError, hvac_errors.VaultError, ssl.SSLError, OSError, asyncio.TimeoutError, TimeoutError)
 # Classes that need a server of another protocol, or a proxy, both of which we never ask for.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.clients.vault.conftest import Stores
 from tests.clients.vault.faulty import FaultyVault, answer, hang_up, key, slow, status
 from voicekeys.clients.vault import AppRoleLogin, StaticToken, VaultStore
 from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, StoreDown
 from voicekeys.model.identity import OPERATOR, Identity
+
+if TYPE_CHECKING:
+    from tests.clients.vault.conftest import Stores
 
 pytestmark = pytest.mark.asyncio
 TENANT = Identity("tenant", "voicekeys-reader")

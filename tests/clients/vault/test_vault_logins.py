@@ -6,17 +6,21 @@ import asyncio
 import collections
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
 from tests.clients.vault.conftest import KUBERNETES, Stores, fixed
-from tests.lab import Lab
 from tests.lab.http import ApiError
 from voicekeys.clients.vault import AppRoleLogin, JwtLogin, KubernetesLogin, StaticToken
 from voicekeys.model.errors import ApiForbidden, ApiNotFound, ApiUnreachable, SourceDenied, SourceError
 from voicekeys.model.identity import OPERATOR, Identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab import Lab
 
 pytestmark = pytest.mark.asyncio
 Audit = Callable[[], "collections.Counter[str]"]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients.vault.conftest import Stores, fixed
 from tests.clients.vault.faulty import FaultyVault, redirect
-from tests.lab import Lab
-from tests.lab.vault import Vault
-from voicekeys.clients.vault import VaultStore
 from voicekeys.model.errors import StoreDown
 from voicekeys.model.identity import OPERATOR, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.lab import Lab
+    from tests.lab.vault import Vault
+    from voicekeys.clients.vault import VaultStore
 
 pytestmark = pytest.mark.asyncio
 
@@ -73,7 +77,7 @@ async def test_a_login_at_a_sealed_vault_says_sealed(lab: Lab, lab_stores: Store
 
 async def test_never_initialised(bare_vault: Callable[..., Vault], stores: Stores) -> None:
     vault = bare_vault(tls=False, initialise=False)
-    vault._await("started", lambda status: not status["initialized"])  # noqa: SLF001  the lab's own wait
+    vault._await("started", lambda status: not status["initialized"])
     error = await down(stores(vault.address, fixed("hvs.any")))
     assert error.reason == "VaultUninitialized"
     assert "vault operator init" in error.message

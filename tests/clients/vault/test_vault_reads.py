@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients.vault.conftest import Stores, fixed
-from tests.lab import Lab
 from voicekeys.clients.vault import KubernetesLogin
 from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, SourceMissing
 from voicekeys.model.identity import OPERATOR, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab import Lab
 
 pytestmark = pytest.mark.asyncio
 

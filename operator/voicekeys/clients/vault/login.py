@@ -99,7 +99,7 @@ class Logins:
         patience: seconds for one login with its retries.
     """
 
-    def __init__(  # noqa: PLR0913  each is a part of its own
+    def __init__(
         self,
         transport: Transport,
         calls: Calls,
