@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,6 +78,9 @@ class OwnNamespace:
     async def mark_leader(self, pod: str, *, leads: bool) -> None:
         """Label the operator's own pod, so that the notify Service reaches the leader; no pod, no label.
 
+        Whoever leads takes the label off every other pod, too: a leader that was killed could not do it itself, and its
+        container may start again, as a standby, in the same pod.
+
         Args:
             pod: this pod's name; empty outside a cluster.
             leads: whether it leads.
@@ -86,6 +90,18 @@ class OwnNamespace:
         """
         if not pod:
             return
-        labels = {LEADER_LABEL: "true" if leads else None}
+        await self._label(pod, "true" if leads else None)
+        if not leads:
+            return
+        params = {"labelSelector": f"{LEADER_LABEL}=true"}
+        marked = await self._session.request("GET", path("pods", self._namespace), params=params)
+        names = [each["metadata"]["name"] for each in marked.get("items") or ()]
+        for former in names:
+            if former != pod:
+                with contextlib.suppress(ApiNotFound):
+                    await self._label(former, None)
+
+    async def _label(self, pod: str, value: str | None) -> None:
         target = path("pods", self._namespace, pod)
-        await self._session.request("PATCH", target, {"metadata": {"labels": labels}}, content_type=MERGE_PATCH)
+        body = {"metadata": {"labels": {LEADER_LABEL: value}}}
+        await self._session.request("PATCH", target, body, content_type=MERGE_PATCH)
