@@ -20,7 +20,7 @@ from voicekeys.model.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from voicekeys.clients.kube.session import KubeSession
     from voicekeys.model.identity import Identity, Name, WorkloadId
@@ -177,7 +177,7 @@ class KubeCluster:
         selector: str = "",
         *,
         metadata_only: bool = False,
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         """List, then watch, for ever; see `Watcher` for what is yielded and `watchers` for health."""
         watcher = Watcher(
             self._session,

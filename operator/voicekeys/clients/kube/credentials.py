@@ -156,17 +156,17 @@ def _from_kubeconfig(kubeconfig: str | None, context: str | None) -> Credentials
         loaded = client.Configuration()
         config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=loaded)
         namespace = _context_namespace(config, kubeconfig, context)
+        server = urlsplit(loaded.host.rstrip("/"))
     except Exception as error:  # noqa: BLE001 - the loader passes on whatever its YAML, OIDC and exec parts raise
         # Only the class: a YAML error quotes the lines around it, which may hold a token.
         message = (
             f"no usable kubeconfig ({type(error).__name__}): set KUBECONFIG, or run in a pod with a ServiceAccount"
         )
         raise Terminal("KubeconfigInvalid", message) from None
-    server = loaded.host.rstrip("/")
-    if not urlsplit(server).hostname:
-        raise Terminal("KubeconfigInvalid", "the kubeconfig names no server")
+    if server.scheme not in {"http", "https"} or not server.hostname:
+        raise Terminal("KubeconfigInvalid", "the kubeconfig names no server that can be reached by HTTP")
     return Credentials(
-        server=server,
+        server=server.geturl(),
         namespace=namespace,
         ca_path=loaded.ssl_ca_cert,
         insecure=not loaded.verify_ssl,
@@ -179,7 +179,7 @@ def _from_kubeconfig(kubeconfig: str | None, context: str | None) -> Credentials
     )
 
 
-def _context_namespace(config: Any, kubeconfig: str | None, wanted: str | None) -> str:  # noqa: ANN401 - a module
+def _context_namespace(config: Any, kubeconfig: str | None, wanted: str | None) -> str:
     contexts, active = config.list_kube_config_contexts(config_file=kubeconfig)
     chosen = next((each for each in contexts if each["name"] == wanted), active) if wanted else active
     return chosen["context"].get("namespace") or "default"

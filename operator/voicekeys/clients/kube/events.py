@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voicekeys.api.names import FIELD_MANAGER
 from voicekeys.clients.kube.paths import path
 from voicekeys.clients.kube.session import MERGE_PATCH
+from voicekeys.clients.kube.tasks import stop
 from voicekeys.model.errors import ApiNotFound, ApiThrottled, ApiUnreachable
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ class EventEmitter:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._idle.wait()
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await stop(self._writer)
         self._writer = None
 
     def _allowed(self, target: str, now: float) -> bool:

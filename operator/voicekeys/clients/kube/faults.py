@@ -159,7 +159,7 @@ def _reason(status: int, answer: dict[str, Any], details: dict[str, Any]) -> str
     if isinstance(reason, str) and _WORD.match(reason):
         return reason
     try:
-        return HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "")
+        return re.sub(r"[^A-Za-z]", "", HTTPStatus(status).phrase.title())
     except ValueError:
         return "HttpError"
 

@@ -27,7 +27,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from voicekeys.clients.kube.paths import path
-from voicekeys.model.errors import ApiConflict, ApiError, ApiNotFound
+from voicekeys.clients.kube.tasks import stop
+from voicekeys.model.errors import ApiConflict, ApiError, ApiNotFound, ApiUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ class Elector:
     """One candidate for one Lease. Use once: `acquire`, then wait for `lost`, at the end `release`.
 
     Args:
-        session: the connection; a call of it may take longer than the deadline, so each is cut at the deadline.
+        session: the connection; a call of it may take longer than the deadline, so each attempt is cut at half of it.
         namespace: of the Lease.
         name: of the Lease.
         identity: unique for this process, such as ``<pod name>_<uuid>``.
@@ -83,6 +84,7 @@ class Elector:
         self._session = session
         self._namespace = namespace
         self._name = name
+        self._path = path("leases", namespace, name)
         self.identity = identity
         self._times = times or LeaseTimes()
         self._rng = rng or random.Random()  # noqa: S311 - jitter
@@ -118,6 +120,7 @@ class Elector:
             await asyncio.sleep(min(self._pause(), max(self._until_expiry(), 0.05)))
         self._leading = True
         self._renewer = asyncio.create_task(self._renew(), name="lease")
+        self._renewer.add_done_callback(self._ended)  # whatever ends it, a fault of ours included
 
     async def lost(self) -> None:
         """Wait until the Lease is lost. The process must then exit at once: another one may lead in seconds."""
@@ -130,21 +133,17 @@ class Elector:
         """
         leading = self.is_leader
         if self._renewer is not None:
-            self._renewer.cancel()
-            await asyncio.gather(self._renewer, return_exceptions=True)
+            await stop(self._renewer)
         if leading:
             with contextlib.suppress(ApiError, TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._empty()
 
-    async def _renew(self) -> None:
-        try:
-            await self._renew_until_lost()
-        finally:  # whatever ended it, a fault of ours included
-            self._leading = False
-            self._lost.set()
+    def _ended(self, _: object) -> None:
+        self._leading = False
+        self._lost.set()
 
-    async def _renew_until_lost(self) -> None:
+    async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._pause())
             left = self._renewed + self._times.deadline - time.monotonic()
@@ -157,18 +156,23 @@ class Elector:
         """Try once to take or renew the Lease; False when it is another's, or the API server did not let us."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, self._times.deadline / 2)):  # a hanging one leaves time for another
                 held = await self._take()
         except TimeoutError:
-            return False
+            return self._failed(
+                ApiUnreachable("ApiTimeout", f"lease {self._namespace}/{self._name}: no answer in time")
+            )
         except ApiError as error:
-            if self._on_error is not None and not isinstance(error, ApiConflict):
-                self._on_error(error)
-            return False
+            return self._failed(error)
         if held:
             # Counted from the start: the answer may have been long under way while the record was already written.
             self._renewed = started
         return held
+
+    def _failed(self, error: ApiError) -> bool:
+        if self._on_error is not None and not isinstance(error, ApiConflict):
+            self._on_error(error)
+        return False
 
     async def _take(self) -> bool:
         if self._leading and self._lease is not None:
@@ -177,7 +181,7 @@ class Elector:
                 await self._write(self._held(_spec(self._lease)))
                 return True
         try:
-            self._observe(await self._session.request("GET", path("leases", self._namespace, self._name)))
+            self._observe(await self._call("GET", self._path))
         except ApiNotFound:
             await self._create()
             return True
@@ -219,11 +223,11 @@ class Elector:
     async def _write(self, spec: dict[str, Any]) -> None:
         lease = self._lease or {}
         body = {**lease, "spec": spec}  # labels and annotations of others stay
-        self._observe(await self._session.request("PUT", path("leases", self._namespace, self._name), body))
+        self._observe(await self._call("PUT", self._path, body))
 
     async def _empty(self) -> None:
         # Read first: a renewal that was cut off may have been written after all.
-        self._observe(await self._session.request("GET", path("leases", self._namespace, self._name)))
+        self._observe(await self._call("GET", self._path))
         if self.holder != self.identity:
             return
         # As client-go does: one second, so that whoever does not know an empty holder waits that long only.
@@ -238,7 +242,12 @@ class Elector:
             "metadata": {"name": self._name, "namespace": self._namespace},
             "spec": {**self._held({}), "leaseTransitions": 0},
         }
-        self._observe(await self._session.request("POST", path("leases", self._namespace), body))
+        self._observe(await self._call("POST", path("leases", self._namespace), body))
+
+    async def _call(self, method: str, target: str, body: object | None = None) -> dict[str, Any]:
+        # The election has a rhythm of its own: a pause inside the call, as after a 429, would cost it the deadline.
+        answer: dict[str, Any] = await self._session.request(method, target, body, retry=False)
+        return answer
 
     def _pause(self) -> float:
         return self._times.retry * (1 + 0.2 * self._rng.random())

@@ -24,6 +24,7 @@ from voicekeys.clients.kube.faults import (
 from voicekeys.clients.kube.paths import call_of
 from voicekeys.model.errors import (
     ApiError,
+    ApiForbidden,
     ApiThrottled,
     ApiUnreachable,
     VoiceKeysError,
@@ -50,7 +51,7 @@ _REFRESH_PAUSE_SECONDS = 5.0
 _SERVER_FAULT = 500
 _BAD = 300
 _UNAUTHORIZED = 401
-_TOO_MANY = 429
+_CLOSED = "ApiClosed"
 
 
 class KubeSession:
@@ -80,7 +81,7 @@ class KubeSession:
         self._credentials = credentials
         self._limit = limit
         self._keepalive = keepalive
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 10.0))
+        self._timeout = timeout
         self._user_agent = user_agent
         self._observe = observe
         self._rng = rng or random.Random()  # noqa: S311 - jitter
@@ -107,7 +108,8 @@ class KubeSession:
         params: Mapping[str, str] | None = None,
         accept: str = JSON,
         idempotent: bool | None = None,
-    ) -> Any:  # noqa: ANN401 - JSON of any kind
+        retry: bool = True,
+    ) -> Any:
         """Make one call and decode the answer.
 
         Retries by itself: 429 up to three times after the asked-for pause; 5xx and cut connections twice with jitter
@@ -121,6 +123,7 @@ class KubeSession:
             params: query.
             accept: media type of the answer.
             idempotent: doing it twice is as good as once; default: everything but POST and JSON patches.
+            retry: False tries once (and once more with new credentials): for callers with a rhythm of their own.
 
         Returns:
             The decoded JSON object.
@@ -132,24 +135,17 @@ class KubeSession:
         data = None if body is None else orjson.dumps(body)
         url = self._url(path, params)
         headers = {"Accept": accept} if data is None else {"Accept": accept, "Content-Type": content_type}
-        again = (method != "POST" and content_type != JSON_PATCH) if idempotent is None else idempotent
-        deadline = time.monotonic() + RETRY_BUDGET_SECONDS
-        throttled = faults = refreshed = 0
+        twice = (method != "POST" and content_type != JSON_PATCH) if idempotent is None else idempotent
+        retries = _Retries(self._rng, idempotent=twice, budget=RETRY_BUDGET_SECONDS if retry else 0.0)
         while True:
+            used = self._credentials
             try:
                 return await self._once(method, url, data, headers, call)
-            except ApiThrottled as error:
-                throttled += 1
-                pause = (error.retry_after or 1.0) * (1 + 0.2 * self._rng.random())
-                if throttled > MAX_THROTTLED or time.monotonic() + pause > deadline:
-                    raise
             except ApiError as error:
-                if error.status == _UNAUTHORIZED and not refreshed and await self._refresh(call.text):
-                    refreshed, pause = 1, 0.0
-                elif again and _transient(error) and faults < MAX_SERVER_FAULTS and time.monotonic() < deadline:
-                    faults += 1
-                    pause = 0.2 * faults * (0.5 + self._rng.random())
-                else:
+                if retries.may_log_in_again(error) and await self._refresh(call.text, used):
+                    continue
+                pause = retries.pause_after(error)
+                if pause is None:
                     raise
             await asyncio.sleep(pause)
 
@@ -175,7 +171,13 @@ class KubeSession:
         """
         call = call_of("WATCH", path)
         await self._reread(call.text)
-        response = await self._open(call, self._url(path, params), accept, idle_timeout)
+        url, used = self._url(path, params), self._credentials
+        try:
+            response = await self._open(call, url, accept, idle_timeout)
+        except ApiForbidden as error:
+            if error.status != _UNAUTHORIZED or not await self._refresh(call.text, used):
+                raise
+            response = await self._open(call, url, accept, idle_timeout)
         try:  # what the reader of the lines raises is his own: only `_open` and `_lines` translate
             yield _lines(response.content, call.text)
         finally:
@@ -183,7 +185,7 @@ class KubeSession:
 
     async def refresh(self) -> None:
         """Read the credentials again, as after a 401; raises `ApiError` when they cannot be read."""
-        await self._refresh("read the credentials", 0.0)
+        await self._refresh("read the credentials", self._credentials, 0.0)
 
     async def close(self) -> None:
         """Close all connections. Calls after this raise `ApiUnreachable`."""
@@ -200,18 +202,18 @@ class KubeSession:
         data: bytes | None,
         headers: dict[str, str],
         call: Call,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         await self._reread(call.text)
         started = time.monotonic()
         code = 0
         try:
-            async with self._session("requests").request(
-                method,
-                url,
-                data=data,
-                headers={**self._headers, **headers},
-                **self._route(),
-            ) as response:
+            # Not aiohttp's own total timeout: it swallows a cancellation that comes at the same instant (3.14).
+            async with (
+                asyncio.timeout(self._timeout),
+                self._session("requests").request(
+                    method, url, data=data, headers={**self._headers, **headers}, **self._route()
+                ) as response,
+            ):
                 code = response.status
                 body = await response.read()
                 after = response.headers.get("Retry-After") if code >= _BAD else None
@@ -254,7 +256,7 @@ class KubeSession:
     def _session(self, use: str) -> aiohttp.ClientSession:
         """Give connections for ``requests``, limited, or for ``streams``: each holds one for minutes."""
         if self._closed:
-            raise ApiUnreachable("ApiClosed", "the connection to the API server was closed")
+            raise ApiUnreachable(_CLOSED, "the connection to the API server was closed")
         session = self._http.get(use)
         if session is None:
             limit = self._limit if use == "requests" else 0
@@ -262,7 +264,7 @@ class KubeSession:
             session = self._http[use] = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._timeout,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 trust_env=False,
             )
         return session
@@ -283,7 +285,10 @@ class KubeSession:
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
         query = _query(tuple(params.items())) if params else ""
-        return URL(f"{self._credentials.server}{path}{query}", encoded=True)
+        try:
+            return URL(f"{self._credentials.server}{path}{query}", encoded=True)
+        except ValueError as error:
+            raise from_exception(error, "read the API server's address") from None
 
     def _use(self, credentials: Credentials) -> None:
         if self._http and not credentials.same_transport(self._credentials):
@@ -300,22 +305,27 @@ class KubeSession:
         every = self._credentials.reread_seconds
         if every is not None and time.monotonic() - self._loaded >= every:
             with contextlib.suppress(ApiError):  # the old token may well serve on; a 401 tells
-                await self._refresh(doing, every)
+                await self._refresh(doing, self._credentials, every)
 
-    async def _refresh(self, doing: str, pause: float = _REFRESH_PAUSE_SECONDS) -> bool:
-        """Read the credentials again, once for all who ask at a time; False where there is nothing to read."""
-        reload = self._credentials.reload
-        if reload is None:
-            return False
-        asked = time.monotonic()
+    async def _refresh(self, doing: str, used: Credentials, pause: float = _REFRESH_PAUSE_SECONDS) -> bool:
+        """Read the credentials again, once for all who ask at a time.
+
+        Args:
+            doing: for the message.
+            used: the credentials that no longer do.
+            pause: seconds since the last reading in which they are not read again.
+
+        Returns:
+            Whether there are others than ``used`` now.
+        """
         async with self._refreshing:
-            if self._loaded >= asked:
+            if self._credentials is not used:
                 return True  # someone else just did
-            if asked - self._loaded < pause:
-                return False  # just read, and still refused
+            if used.reload is None or time.monotonic() - self._loaded < pause:
+                return False
             self._loaded = time.monotonic()
             try:
-                self._use(await asyncio.to_thread(reload))
+                self._use(await asyncio.to_thread(used.reload))
             except VoiceKeysError as error:
                 raise ApiUnreachable(error.reason, f"{doing}: {error.message}") from None
             return True
@@ -330,8 +340,36 @@ def _query(params: tuple[tuple[str, str], ...]) -> str:
     return f"?{urlencode(params)}"
 
 
-def _transient(error: ApiError) -> bool:
-    return error.status >= _SERVER_FAULT or (error.status == 0 and error.reason != "ApiClosed")
+class _Retries:
+    """Whether and when one call is tried again."""
+
+    def __init__(self, rng: random.Random, *, idempotent: bool, budget: float) -> None:
+        self._rng = rng
+        self._idempotent = idempotent
+        self._deadline = time.monotonic() + budget
+        self._throttled = self._faults = self._logins = 0
+
+    def may_log_in_again(self, error: ApiError) -> bool:
+        """Whether new credentials may help; once a call."""
+        self._logins += error.status == _UNAUTHORIZED
+        return error.status == _UNAUTHORIZED and self._logins == 1
+
+    def pause_after(self, error: ApiError) -> float | None:
+        """Seconds until the next try, or None to give up."""
+        if isinstance(error, ApiThrottled):
+            # Refused before it was done: safe for every method.
+            self._throttled += 1
+            pause = (error.retry_after or 1.0) * (1 + 0.2 * self._rng.random())
+            return pause if self._throttled <= MAX_THROTTLED and self._in_time(pause) else None
+        fault = error.status >= _SERVER_FAULT or (error.status == 0 and error.reason != _CLOSED)
+        if not (fault and self._idempotent):
+            return None
+        self._faults += 1
+        pause = max(0.2 * self._faults * (0.5 + self._rng.random()), error.retry_after or 0.0)
+        return pause if self._faults <= MAX_SERVER_FAULTS and self._in_time(pause) else None
+
+    def _in_time(self, pause: float) -> bool:
+        return time.monotonic() + pause < self._deadline
 
 
 async def _lines(content: aiohttp.StreamReader, doing: str) -> AsyncIterator[bytes]:
