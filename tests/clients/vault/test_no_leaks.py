@@ -156,8 +156,8 @@ def parts(store: VaultStore) -> Iterator[object]:
 
 async def test_the_checks_would_see_a_leak() -> None:
     jwt = "canary-jwt"
-    with pytest.raises(ValueError, match="invalid literal") as raised:
-        int(jwt)
+    with pytest.raises(ZeroDivisionError) as raised:  # in whose text only the locals show it
+        1 // len(jwt[:0])
     assert leaks(with_locals(raised.value))
     for lead in ("", "a", "ab", "abc"):
         assert leaks(base64.b64encode(f"{lead}canary sings".encode()).decode())
