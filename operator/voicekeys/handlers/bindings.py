@@ -48,7 +48,9 @@ class BindingHandlers:
         if known is None or known.uid == raw["metadata"]["uid"]:
             self._inventory.remove(name)
             self._queue.forget(name)
-            self._queue.add(name)
+            heirs = self._inventory.of_secret(known.secret) if known else ()
+            for concerned in (name, *heirs):
+                self._queue.add(concerned)
 
     def take(self, raw: Mapping[str, Any]) -> None:
         """Take a binding as it is now; a person's edit goes before the rest."""

@@ -91,9 +91,10 @@ def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotati
         baseline: digest of the data that the workload's pods were started with, as far as anyone can know.
     """
     trigger = workload.triggers.get(annotation, "")
-    if status is None or status.digest is None or status.uid != workload.uid:
-        restarts = status.restarts if status else ()
-        return AgentStatus(agent.kind, agent.name, workload.uid, trigger=trigger, digest=baseline, restarts=restarts)
+    if status is None:
+        return AgentStatus(agent.kind, agent.name, workload.uid, trigger=trigger, digest=baseline)
+    if status.digest is None or status.uid != workload.uid:
+        return rebase(status, workload, annotation, baseline)
     if trigger == status.trigger:
         return status
     # Our own patch whose outcome was not recorded, or somebody's edit: the trigger says what the pods have.
@@ -101,10 +102,13 @@ def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotati
 
 
 def rebase(status: AgentStatus, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
-    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared."""
+    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared.
+
+    The pods that are still watched stay watched: they are known by UID. There is no way back any more.
+    """
     trigger = workload.triggers.get(annotation, "")
-    return AgentStatus(
-        status.kind, status.name, workload.uid, trigger=trigger, digest=baseline, restarts=status.restarts
+    return replace(
+        status, uid=workload.uid, trigger=trigger, digest=baseline, previous_trigger=None, previous_digest=None
     )
 
 
@@ -129,7 +133,7 @@ def begin(status: AgentStatus, now: datetime) -> AgentStatus:
         previous_trigger=status.previous_trigger if in_flight else status.trigger,
         previous_digest=status.previous_digest if in_flight else status.digest,
         patched_time=now,
-        restarts=(*status.restarts, now)[-MAX_RESTARTS:],
+        restarts=tuple(spent((*status.restarts, now), now))[-MAX_RESTARTS:],
     )
 
 
@@ -188,6 +192,12 @@ def _after_patch(progress: Progress) -> Step:
         message = f"{workload.id} carries the new key; delete its old pods one by one, each takes the key as it returns"
         return Step(Do.WATCH, Verdict("WaitingForDelete", message))
     done = f"{min(workload.updated, workload.available)} of {workload.replicas} pods of {workload.id} serve"
+    if _held_by_partition(workload):
+        message = (
+            f"{workload.id} carries the new key; its pods below spec.updateStrategy.rollingUpdate.partition "
+            f"{workload.strategy['partition']} take it when you set partition to 0"
+        )
+        return Step(Do.WATCH, Verdict("WaitingForPartition", message))
     since = status.patched_time or progress.now
     due = since + progress.settings.timeout
     if progress.now < due:
@@ -199,7 +209,17 @@ def _after_patch(progress: Progress) -> Step:
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
     if progress.rolling_back or status.previous_digest is None:
         return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
-    return Step(Do.ROLL_BACK, Verdict("NewKeyRefused", late), stalls=True)
+    # What follows ". Version" is replaced by the two versions' numbers as soon as the way back is taken.
+    advice = "Versions are being changed back: put a working key into Vault"
+    return Step(Do.ROLL_BACK, Verdict("NewKeyRefused", f"{late}. {advice}"), stalls=True)
+
+
+def _held_by_partition(workload: Workload) -> bool:
+    """Whether all pods of a StatefulSet that its partition lets go are of the newest template and serve."""
+    partition = int(workload.strategy.get("partition") or 0)
+    free = max(0, workload.replicas - partition)
+    serving = workload.available >= workload.replicas
+    return partition > 0 and workload.settled and workload.updated >= free and serving
 
 
 def _trouble(pods: Sequence[Pod]) -> str:

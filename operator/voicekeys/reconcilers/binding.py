@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LOOK_AGAIN_SECONDS = 60.0
+"""What a person mends does not always come as an event: a right that was granted, a foreign Secret that went away."""
+
 _LEARNT_LATER = (Is.SECRET_SYNCED, Is.SOURCE_REACHABLE, Is.AGENTS_CURRENT, Is.CALLS_DRAINED, Is.KEY_FRESH)
 
 
@@ -85,6 +88,7 @@ class BindingReconciler:
         except Terminal as terminal:
             _fault(observed, draft, terminal)
             draft.stall(Verdict(terminal.reason, terminal.message))
+            draft.wake_in(LOOK_AGAIN_SECONDS, observed.now)
         except ApiError as error:
             again = error
             _fault(observed, draft, error)

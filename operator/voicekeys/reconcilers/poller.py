@@ -12,7 +12,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from voicekeys.model.errors import ApiError, ApiForbidden, ApiNotFound, SourceDenied, SourceError, StoreDown
+from voicekeys.model.errors import SourceError, StoreDown
 from voicekeys.policies.schedule import backoff, jittered, poll_interval
 
 if TYPE_CHECKING:
@@ -188,8 +188,6 @@ class StorePoller:
         except SourceError as error:
             self._answered()
             self._failed(source, error)
-        except ApiError as error:
-            self._failed(source, _not_minted(source.id, error))
         except Exception as bug:  # noqa: BLE001 -- one source's surprise must not stop the others; its type is reported
             self._failed(source, SourceError("InternalError", f"reading failed with {type(bug).__name__}: report this"))
         else:
@@ -266,20 +264,6 @@ class StorePoller:
                 self._schedule(source, now)
         self._tell_all(None)
         self._on_state()
-
-
-def _not_minted(source: SourceId, error: ApiError) -> SourceDenied:
-    """The API server gave no token for the ServiceAccount whose rights read the key."""
-    if isinstance(error, ApiNotFound):
-        message = f"{source.identity} does not exist: create it, or name another in spec.source.serviceAccountName"
-        return SourceDenied("ServiceAccountMissing", message)
-    if isinstance(error, ApiForbidden):
-        message = (
-            f"the operator may not make a token for {source.identity}: use the agreed name voicekeys-reader, or add a "
-            "Role in that namespace that lets the operator create serviceaccounts/token for this name"
-        )
-        return SourceDenied("TokenForbidden", message)
-    return SourceDenied("TokenNotMinted", f"no token for {source.identity}: {error.message}")
 
 
 def _differs(old: KeyVersion | None, new: KeyVersion) -> bool:

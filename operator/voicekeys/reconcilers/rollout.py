@@ -140,9 +140,10 @@ class Rollouts:
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
         block = await self._block(case) if waiting else None
-        step = policy.decide(self._progress(case, recorded, mine), block)
+        progress = self._progress(case, recorded, mine)
+        step = policy.decide(progress, block)
         if step.do is Do.PATCH:
-            step = self._siblings.hold(case.observed.name, case.workload, case.observed.now) or step
+            step = self._siblings.hold(case.observed.name, case.workload, progress.ready_at, progress.now) or step
         if step.do is Do.PATCH:
             recorded = await self._patch(case, recorded, mine)
             rolling = Verdict("Rolling", f"{case.workload.id} restarts on the new key")

@@ -43,8 +43,17 @@ class Siblings:
         agents = (_agent(other, workload) for other in self._of(binding, workload))
         return [moment for agent in agents if agent is not None for moment in agent.restarts]
 
-    def hold(self, binding: Name, workload: Workload, now: datetime) -> Step | None:
-        """Hold a restart for another binding's that is due within `COALESCE`, so that the two make one."""
+    def hold(self, binding: Name, workload: Workload, ready_at: datetime, now: datetime) -> Step | None:
+        """Hold a restart for another binding's that is due within `COALESCE`, so that the two make one.
+
+        Args:
+            binding: whose restart it is.
+            workload: which is restarted.
+            ready_at: when the restart was due; it is held for `COALESCE` at most, whatever else changes.
+            now: wall time.
+        """
+        if now >= ready_at + COALESCE:
+            return None
         for other in self._of(binding, workload):
             due = _due(other, workload)
             if due is not None and now < due <= now + COALESCE:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from voicekeys.model.workload import parse_time
+from voicekeys.reconcilers.store import LOGIN_REASONS
 from voicekeys.telemetry.state import BindingRow, StoreRow
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _store_row(store: Store, bindings: int) -> StoreRow:
         return StoreRow(store.name, bindings=bindings)
     read = {source.id.identity for source in poller.sources.values() if source.key is not None}
     denied = any(
-        source.error is not None and source.error.reason == "LoginDenied" for source in poller.sources.values()
+        source.error is not None and source.error.reason in LOGIN_REASONS for source in poller.sources.values()
     )
     return StoreRow(
         name=store.name,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.stores import Store, Stores
 
 _RETRY = timedelta(seconds=30)
-_LOGIN_REASONS = {"LoginDenied", "TokenForbidden", "TokenNotMinted", "ServiceAccountMissing"}
+LOGIN_REASONS = frozenset({"LoginDenied", "CredentialUnavailable", "TokenRejected"})
+"""Reasons of `SourceError` that are about the login, not about the key."""
 
 
 class StoreReconciler:
@@ -145,7 +146,7 @@ def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
 
 def _denied(poller: StorePoller) -> Verdict | None:
     errors = [source.error for source in poller.sources.values() if source.error is not None]
-    denied = [error for error in errors if error.reason in _LOGIN_REASONS]
+    denied = [error for error in errors if error.reason in LOGIN_REASONS]
     return Verdict(denied[0].reason, denied[0].message) if denied else None
 
 

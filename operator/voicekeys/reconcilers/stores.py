@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -49,6 +49,7 @@ class Store:
     client: KeySource | None = None
     task: asyncio.Task[None] | None = None
     problem: Verdict | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # a start and a stop take turns
 
     @property
     def from_file(self) -> bool:
@@ -133,6 +134,11 @@ class Stores:
 
     async def start(self, store: Store) -> None:
         """Connect and poll, unless the store is suspended or its settings cannot be used yet."""
+        async with store.lock:
+            if store.poller is None:
+                await self._start(store)
+
+    async def _start(self, store: Store) -> None:
         store.problem = None
         if store.spec.suspend:
             return
@@ -164,6 +170,10 @@ class Stores:
                 await asyncio.sleep(POLLER_PAUSE_SECONDS)
 
     async def _stop(self, store: Store) -> None:
+        async with store.lock:
+            await self._stop_locked(store)
+
+    async def _stop_locked(self, store: Store) -> None:
         if store.task is not None:
             store.task.cancel()
             await asyncio.gather(store.task, return_exceptions=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
-from voicekeys.model.errors import ApiForbidden, SourceError, Terminal, Waiting
+from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
 from voicekeys.policies import access, freshness, render, rotation
 from voicekeys.policies import secret as policy
@@ -145,6 +145,8 @@ class Sync:
         if status.secret is None or status.key is None:
             message = error.message if error else "no key was read yet"
             raise Waiting(error.reason if error else "Reading", message)
+        if status.digest_key != self._digester.key_id:
+            raise Waiting("Reading", "the fingerprint key is a new one, so the key must be read before all else")
         return Wanted(status.secret.digest, None, status.key.version, status.key.created_time)
 
     def _rendered(self, observed: Observed, draft: Draft, key: KeyVersion) -> Wanted:
@@ -277,6 +279,9 @@ class Sync:
             if observed.spec.target.adopt and present is not None and not policy.is_ours(present):
                 message += f". To let voicekeys adopt it, label it {names.ADOPT_LABEL}={observed.name.name}"
             raise Terminal("SecretForbidden", message) from error
+        except ApiInvalid as error:
+            message = f"Secret {observed.record.secret.name} is refused by the API server: {error.message}"
+            raise Terminal("SecretInvalid", message) from error
         self._inventory.secrets[observed.record.secret] = parse_secret(raw, self._digester)
 
     async def _foreign(self, observed: Observed) -> SecretView | None:
