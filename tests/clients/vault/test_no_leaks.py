@@ -24,7 +24,7 @@ from tests.clients.vault.faulty import (
 )
 from voicekeys.clients.vault import AppRoleLogin, JwtLogin, StaticToken, VaultStore
 from voicekeys.clients.vault.access import Token
-from voicekeys.clients.vault.adapter import Answer
+from voicekeys.clients.vault.answer import Answer
 from voicekeys.clients.vault.grants import Grant
 from voicekeys.model.errors import SourceError
 from voicekeys.model.identity import OPERATOR, Identity

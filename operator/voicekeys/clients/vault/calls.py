@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-    from voicekeys.clients.vault.adapter import Answer
+    from voicekeys.clients.vault.answer import Answer
 
 T = TypeVar("T")
 

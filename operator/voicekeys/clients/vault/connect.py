@@ -49,7 +49,7 @@ async def connect(
         rng: jitter.
 
     Raises:
-        Terminal: the CA's ConfigMap is missing, or the CA is no certificate.
+        Terminal: the CA's ConfigMap is missing. (A CA that is no certificate shows at the first read, as TLSFailed.)
         ApiError: the ConfigMap could not be read.
     """
     access = VaultAccess(

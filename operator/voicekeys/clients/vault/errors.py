@@ -28,7 +28,7 @@ from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, Sou
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voicekeys.clients.vault.adapter import Answer
+    from voicekeys.clients.vault.answer import Answer
 
 
 class Reason(StrEnum):

@@ -21,7 +21,7 @@ from voicekeys.model.errors import (
 )
 
 if TYPE_CHECKING:
-    from voicekeys.clients.vault.adapter import Answer
+    from voicekeys.clients.vault.answer import Answer
     from voicekeys.model.identity import Identity
 
 BATCH: Final = "batch"

@@ -17,7 +17,7 @@ from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, Sou
 from voicekeys.model.payload import KeyVersion, Payload
 
 if TYPE_CHECKING:
-    from voicekeys.clients.vault.adapter import Answer
+    from voicekeys.clients.vault.answer import Answer
     from voicekeys.model.identity import Identity
 
 LATEST: Final = 0

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from voicekeys.clients.vault.access import AuthMethod
-    from voicekeys.clients.vault.adapter import Answer, Transport
+    from voicekeys.clients.vault.adapter import Transport
+    from voicekeys.clients.vault.answer import Answer
     from voicekeys.clients.vault.calls import Calls, Clock
 
 RELOGIN_AFTER_DENIAL: Final = 300.0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from voicekeys.clients.vault.access import VaultAccess
-    from voicekeys.clients.vault.adapter import Answer
+    from voicekeys.clients.vault.answer import Answer
     from voicekeys.clients.vault.calls import Clock
     from voicekeys.model.identity import Identity
     from voicekeys.model.payload import KeyVersion
