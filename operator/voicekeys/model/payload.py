@@ -39,8 +39,8 @@ class Payload:
         return self._values[name]
 
     def size(self) -> int:
-        """Bytes of all names and values together, as the API server counts a Secret's data."""
-        return sum(len(name) + len(value) for name, value in self._values.items())
+        """Bytes of all values together, as the API server counts a Secret's data: names are free."""
+        return sum(len(value) for value in self._values.values())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Payload) or set(self) != set(other):

@@ -94,11 +94,12 @@ class Pod:
         node: where it runs, empty before it is scheduled.
         owner: UID of the controlling ReplicaSet, StatefulSet or DaemonSet; empty for an orphan.
         owner_name: the controller's name.
+        owner_kind: the controller's kind; a Deployment's pods belong to a ReplicaSet.
         triggers: its trigger annotations: which digest its template had.
         terminating: it has a deletionTimestamp.
         deadline: when the kubelet kills it (the deletionTimestamp), None while it is not terminating.
         grace_seconds: its terminationGracePeriodSeconds.
-        ended: every container was seen terminated; a pod that was deleted before it got a node never ran any.
+        ended: it will never run a container again; a pod that was deleted before it got a node never ran any.
         ready: it takes new calls.
         trouble: why it does not start, in the kubelet's own words (``ImagePullBackOff: …``), else empty.
     """
@@ -108,6 +109,7 @@ class Pod:
     node: str
     owner: str
     owner_name: str
+    owner_kind: str
     triggers: Mapping[str, str]
     terminating: bool
     deadline: datetime | None
@@ -134,6 +136,7 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
         node=spec.get("nodeName", ""),
         owner=owner.get("uid", ""),
         owner_name=owner.get("name", ""),
+        owner_kind=owner.get("kind", ""),
         triggers={key: value for key, value in annotations.items() if key.startswith(prefix)},
         terminating=deadline is not None,
         deadline=deadline,
@@ -152,15 +155,18 @@ def _statuses(status: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _ended(spec: Mapping[str, Any], status: Mapping[str, Any], *, terminating: bool) -> bool:
-    """Whether no container of the pod runs any more.
+    """Whether no container of the pod runs any more, nor will again.
 
     A kubelet writes the terminated state of every container, and the phase, before it lets the object go (facts K9
-    is the exception: a forced deletion, where the object goes first and nothing terminated is ever shown).
+    is the exception: a forced deletion, where the object goes first and nothing terminated is ever shown). In a pod
+    that nobody deleted a terminated container is a crash: the kubelet starts it again, in the same pod (K13).
     """
     if status.get("phase") in {"Succeeded", "Failed"}:
         return True
+    if not terminating:
+        return False
     if not spec.get("nodeName"):
-        return terminating
+        return True
     containers = status.get("containerStatuses") or []
     running = [one for one in _statuses(status) if "running" in one.get("state", {})]
     return bool(containers) and not running and all("terminated" in one.get("state", {}) for one in containers)

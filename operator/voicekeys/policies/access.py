@@ -36,7 +36,7 @@ def refusal(spec: BindingSpec, namespace: str, labels: Mapping[str, str], store:
     if not reachable:
         return Verdict(
             "NamespaceNotAllowed",
-            f"store {name}: {_named(of_environment)} for environment {environment} does not select namespace "
+            f"store {name}: {_named(of_environment)} for environment {environment} cannot be used by namespace "
             f"{namespace}: label the namespace as the rule wants, or ask the owners of the store",
         )
     if any(is_below(path, prefix) for rule in reachable for prefix in rule.path_prefixes):
@@ -44,7 +44,7 @@ def refusal(spec: BindingSpec, namespace: str, labels: Mapping[str, str], store:
     allowed = ", ".join(sorted({prefix for rule in reachable for prefix in rule.path_prefixes}))
     return Verdict(
         "PathNotAllowed",
-        f"store {name}: {_named(reachable)} lets namespace {namespace} read below {allowed}, not {path}: "
+        f"store {name}: by {_named(reachable)} namespace {namespace} may read below {allowed}, not {path}: "
         "change spec.source.path, or ask the owners of the store",
     )
 

@@ -38,7 +38,8 @@ def of_workload(pods: Iterable[Pod], workload: Workload) -> list[Pod]:
     if workload.id.kind != "Deployment":
         return [pod for pod in pods if pod.owner == workload.uid]
     # A ReplicaSet is named after its Deployment and the template's hash.
-    return [pod for pod in pods if pod.owner and pod.owner_name.rpartition("-")[0] == workload.id.name]
+    of_sets = (pod for pod in pods if pod.owner_kind == "ReplicaSet")
+    return [pod for pod in of_sets if pod.owner_name.rpartition("-")[0] == workload.id.name]
 
 
 def is_old(pod: Pod, annotation: str, trigger: str) -> bool:
@@ -82,7 +83,8 @@ def follow(
 
 
 def _with_deadline(known: OldPod, pod: Pod) -> OldPod:
-    return replace(known, node=pod.node or None, deadline=pod.deadline, grace_seconds=pod.grace_seconds)
+    # One that an outdated list did not show, and that is there after all, has not vanished.
+    return OldPod(known.uid, pod.name, pod.node or None, pod.grace_seconds, pod.deadline)
 
 
 def _vanished(pod: OldPod, now: datetime) -> OldPod:

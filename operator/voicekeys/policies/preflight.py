@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from voicekeys.model.verdict import Verdict
-from voicekeys.policies.quantity import parse_quantity, scaled
+from voicekeys.policies.quantity import scaled
+from voicekeys.policies.quota import shortage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,6 +84,8 @@ def _not_rolling_update(workload: Workload) -> Verdict | None:
 def surge(workload: Workload) -> tuple[int, int]:
     """Pods that a rollout may have beyond, and may lack of, the wanted ones: ``(max_surge, max_unavailable)``."""
     kind, strategy = workload.id.kind, workload.strategy
+    if kind == "Deployment" and strategy["type"] == "Recreate":
+        return 0, workload.replicas
     if kind == "StatefulSet" or strategy["type"] != "RollingUpdate":
         return 0, 1
     defaults = {"Deployment": ("25%", "25%"), "DaemonSet": (0, 1)}[kind]
@@ -156,36 +158,11 @@ def _is_literal_key(name: str, value: str, keys: Sequence[bytes]) -> bool:
 def _quota_exceeded(workload: Workload, quotas: Sequence[Mapping[str, Any]]) -> Verdict | None:
     """A rollout whose extra pods no quota admits would hang until its timeout: better not to begin."""
     extra, _ = surge(workload)
-    if not extra:
+    short = shortage(workload.pod_spec, extra, quotas) if extra else None
+    if short is None:
         return None
-    needs = {resource: amount * extra for resource, amount in _requests(workload.pod_spec).items()}
-    for quota in quotas:
-        # A scoped quota counts only some pods; whether ours are among them is for the quota controller to say.
-        if quota.get("spec", {}).get("scopes") or quota.get("spec", {}).get("scopeSelector"):
-            continue
-        status = quota.get("status", {})
-        used = status.get("used", {})
-        for resource, hard in status.get("hard", {}).items():
-            free = parse_quantity(hard) - parse_quantity(used.get(resource, 0))
-            if needs.get(resource, Decimal(0)) > free:
-                return Verdict(
-                    "QuotaExceeded",
-                    f"{workload.id} needs room for {extra} more pod(s) while it restarts, but ResourceQuota "
-                    f"{quota['metadata']['name']} has only {free.normalize():f} of {resource} left: raise it, or "
-                    "lower maxSurge",
-                )
-    return None
-
-
-def _requests(pod_spec: Mapping[str, Any]) -> dict[str, Decimal]:
-    """What one pod counts against each quota resource."""
-    total: dict[str, Decimal] = {"pods": Decimal(1), "count/pods": Decimal(1)}
-    for container in pod_spec.get("containers") or []:
-        resources = container.get("resources") or {}
-        limits = resources.get("limits") or {}
-        for name, amount in (limits | (resources.get("requests") or {})).items():
-            for key in (f"requests.{name}", name):
-                total[key] = total.get(key, Decimal(0)) + parse_quantity(amount)
-        for name, amount in limits.items():
-            total[f"limits.{name}"] = total.get(f"limits.{name}", Decimal(0)) + parse_quantity(amount)
-    return total
+    return Verdict(
+        "QuotaExceeded",
+        f"{workload.id} needs room for {extra} more pod(s) while it restarts, but ResourceQuota {short.quota} has only "
+        f"{short.free.normalize():f} of {short.resource} left: raise it, or lower maxSurge",
+    )

@@ -22,9 +22,10 @@ def parse_quantity(text: str | float) -> Decimal:
         suffix = written[len(written) - cut :] if cut else ""
         if suffix in _SUFFIXES:
             try:
-                return Decimal(written[: len(written) - cut]) * _SUFFIXES[suffix]
+                number = Decimal(written[: len(written) - cut])
             except InvalidOperation:
                 continue
+            return number * _SUFFIXES[suffix] if number.is_finite() else Decimal(0)
     return Decimal(0)
 
 

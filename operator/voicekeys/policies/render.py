@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,13 @@ from voicekeys.model.errors import Terminal
 from voicekeys.model.payload import Payload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from voicekeys.api.binding import Target
     from voicekeys.model.payload import KeyVersion
 
 MAX_SECRET_BYTES = 1024 * 1024
-"""The API server's limit for a Secret's data (core/v1 ``MaxSecretSize``), names and values together."""
+"""The API server's limit for the values of a Secret's data together (core/v1 ``MaxSecretSize``)."""
 
 MAX_KEY_LENGTH = 253
 _SECRET_KEY = re.compile(r"[-._a-zA-Z0-9]+")
@@ -44,7 +45,9 @@ def render(target: Target, key: KeyVersion, path: str) -> Payload:
             "FieldMissing",
             f"{where} has no field {', '.join(missing)} (it has: {has}): add it in Vault, or change spec.target.data",
         )
-    rendered = Payload({name: _value(target, key, name, field, where) for name, field in wanted.items()})
+    values = ((name, _value(target, key.fields, name, field)) for name, field in wanted.items())
+    rendered = Payload({name: value for name, value in values if value is not None})
+    _check_values(rendered, wanted, where)
     _check_names(rendered, where)
     if rendered.size() > MAX_SECRET_BYTES:
         raise Terminal(
@@ -55,28 +58,39 @@ def render(target: Target, key: KeyVersion, path: str) -> Payload:
     return rendered
 
 
-def _value(target: Target, key: KeyVersion, name: str, field: str, where: str) -> bytes:
-    value = key.fields.reveal(field)
-    if not value:
-        raise Terminal("FieldEmpty", f"field {field} in {where} is empty: put the key into it, or leave the field out")
+def _check_values(rendered: Payload, wanted: Mapping[str, str], where: str) -> None:
+    for name, field in wanted.items():
+        if name not in rendered:
+            raise Terminal(
+                "InvalidBase64",
+                f"field {field} in {where} is not base64, as spec.target.base64Decode says of {name}: "
+                "encode it in Vault, or take it out of base64Decode",
+            )
+        if not rendered.reveal(name):
+            message = f"field {field} in {where} is empty: put the key into it, or leave the field out"
+            raise Terminal("FieldEmpty", message)
+
+
+def _value(target: Target, fields: Payload, name: str, field: str) -> bytes | None:
+    """A Secret key's value; None when it is not the base64 that it is said to be.
+
+    Nothing is raised in here: a traceback may show the variables of its frames.
+    """
+    value = fields.reveal(field)
     if name not in target.base64_decode:
         return value
     try:
         return base64.b64decode(b"".join(value.split()), validate=True)
-    except (binascii.Error, ValueError):
-        # The cause is dropped: its text may quote the value.
-        raise Terminal(
-            "InvalidBase64",
-            f"field {field} in {where} is not base64, as spec.target.base64Decode says of {name}: "
-            "encode it in Vault, or take it out of base64Decode",
-        ) from None
+    except ValueError:
+        return None
 
 
 def _check_names(rendered: Payload, where: str) -> None:
     for name in rendered:
-        if len(name) > MAX_KEY_LENGTH or not _SECRET_KEY.fullmatch(name) or name in {".", ".."}:
+        # k8s.io/apimachinery IsConfigMapKey: "." and whatever starts with ".." could lead out of a volume's folder.
+        if len(name) > MAX_KEY_LENGTH or not _SECRET_KEY.fullmatch(name) or name == "." or name.startswith(".."):
             raise Terminal(
                 "InvalidSecretKey",
-                f"field {name[:64]!r} in {where} cannot be a Secret's key (letters, digits, '-', '_', '.'): "
-                "rename it with spec.target.data",
+                f"field {name[:64]!r} in {where} cannot be a Secret's key (letters, digits, '-', '_', '.', "
+                "but no '..' at the start): rename it with spec.target.data",
             )

@@ -46,7 +46,6 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.STAGED, Event.KEY_CHANGED): Phase.STAGED,
     (Phase.STAGED, Event.PATCHED): Phase.ROLLING,
     (Phase.STAGED, Event.REFUSED): Phase.ROLLING_BACK,
-    (Phase.STAGED, Event.RESTORED): Phase.IDLE,
     (Phase.ROLLING, Event.KEY_CHANGED): Phase.STAGED,
     (Phase.ROLLING, Event.AVAILABLE): Phase.DRAINING,
     (Phase.ROLLING, Event.REFUSED): Phase.ROLLING_BACK,
@@ -79,7 +78,7 @@ def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -
     if in_flight:
         status = ended(status, Outcome.SUPERSEDED, now)
     before = status.key.version if status.key else change.version
-    phase = next_phase(Phase.IDLE, Event.KEY_CHANGED)
+    phase = next_phase(current.phase if current else Phase.IDLE, Event.KEY_CHANGED)
     new = RotationStatus(identity, phase, before, change.version, now.replace(microsecond=0))
     return replace(status, rotation=new)
 
