@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.audit import Audit
 from tests.deploy.manifests import DEPLOY
 from tests.lab import Lab
 from tests.lab.http import ApiError
@@ -15,15 +16,22 @@ from tests.lab.processes import eventually
 HOME = "voicekeys-system"
 OPERATOR = "voicekeys-operator"
 TENANT = "voice"
+REPLICAS = 2
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 
 Call = Callable[..., Any]
 
 
 @pytest.fixture(scope="package")
-def installed() -> Iterator[Lab]:
-    """A lab after `kubectl apply -k deploy/`, with the admission policies in force."""
-    with Lab.start(nodes=1) as lab:
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """The audit log of `installed`."""
+    return Audit(tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture(scope="package")
+def installed(audit: Audit) -> Iterator[Lab]:
+    """A lab after `kubectl apply -k deploy/`, with the admission policies in force and a Vault under TLS."""
+    with Lab.start(nodes=1, vault_tls=True, apiserver_flags=audit.flags) as lab:
         lab.kubectl("apply", "-k", DEPLOY, "--server-side", "--validate=strict")
         lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}})
         _await_policies(lab)
@@ -74,3 +82,15 @@ def _await_policies(lab: Lab) -> None:
 
 def _checked(lab: Lab, policy: str) -> bool:
     return "typeChecking" in lab.api("GET", f"{POLICIES}/{policy}").get("status", {})
+
+
+def own_pods(lab: Lab) -> list[str]:
+    """Return the names of the pods of the installed Deployment, once both run (on a simulated node)."""
+
+    def running() -> list[str]:
+        pods = lab.api("GET", f"/api/v1/namespaces/{HOME}/pods")["items"]
+        alive = [each for each in pods if each["status"].get("phase") == "Running"]
+        names = sorted(each["metadata"]["name"] for each in alive if "deletionTimestamp" not in each["metadata"])
+        return names if len(names) >= REPLICAS else []
+
+    return eventually(running, "the operator's pods", seconds=60)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.lab import Lab
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

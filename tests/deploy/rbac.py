@@ -7,10 +7,13 @@ needs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tests.deploy.manifests import Object
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.deploy.manifests import Object
 
 ROLE_KINDS = ("ClusterRole", "Role")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from tests.lab import Lab
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab import Lab
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 # Verbs that RBAC knows beside those of HTTP, with the resources that they are checked on.

@@ -5,19 +5,22 @@ Each case is one request with the operator's real token, as a dry run where the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.deploy.conftest import HOME, OPERATOR, POLICIES, TENANT, Call
-from tests.deploy.manifests import Object
 from tests.deploy.reviews import Act, may
-from tests.lab import Lab
 from tests.lab.http import ApiError
 from tests.lab.processes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.deploy.manifests import Object
+    from tests.lab import Lab
 
 FORBIDDEN = 403
 OURS = {"app.kubernetes.io/managed-by": "voicekeys", "voicekeys.dev/binding": "frejun"}
@@ -103,7 +106,7 @@ def template(**annotations: str | None) -> Object:
 def test_the_policies_pass_the_api_servers_type_check(installed: Lab) -> None:
     policies = installed.api("GET", POLICIES)["items"]
 
-    assert len(policies) == 4  # noqa: PLR2004  secrets, workloads, pods, tokens
+    assert len(policies) == 4
     assert {each["metadata"]["name"]: each["status"]["typeChecking"] for each in policies} == {
         each["metadata"]["name"]: {} for each in policies
     }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -15,6 +14,10 @@ from tests.deploy.reviews import own_rights
 from tests.deploy.test_rbac import AT_HOME, EVERYWHERE, expected
 from tests.lab import Lab
 from tests.lab.http import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 TEAM = "voice-prod"
 ACCOUNT = f"{TEAM}/{OPERATOR}"

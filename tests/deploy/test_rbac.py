@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.deploy.conftest import HOME, OPERATOR, TENANT
 from tests.deploy.manifests import DEPLOY, render
 from tests.deploy.rbac import grants, without
 from tests.deploy.reviews import Act, may, own_rights
-from tests.lab import Lab
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
 
 ACCOUNT = f"{HOME}/{OPERATOR}"
-READ = ("get", "list", "watch")
+WATCH = ("list", "watch")
+READ = ("get", *WATCH)
 
 # The whole contract, written by hand: group, resource, verbs.
 EVERYWHERE = {
-    ("voicekeys.dev", "voicekeybindings", READ),
-    ("voicekeys.dev", "voicekeystores", READ),
+    ("voicekeys.dev", "voicekeybindings", WATCH),
+    ("voicekeys.dev", "voicekeystores", WATCH),
     ("voicekeys.dev", "voicekeybindings/status", ("patch",)),
     ("voicekeys.dev", "voicekeystores/status", ("patch",)),
     ("", "secrets", (*READ, "create", "patch")),
     ("apps", "deployments", (*READ, "patch")),
     ("apps", "statefulsets", (*READ, "patch")),
     ("apps", "daemonsets", (*READ, "patch")),
-    ("", "pods", READ),
-    ("", "namespaces", READ),
+    ("", "pods", WATCH),
+    ("", "namespaces", WATCH),
     ("", "resourcequotas", ("list",)),
     ("events.k8s.io", "events", ("create", "patch")),
 }
