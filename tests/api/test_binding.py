@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import ValidationError
+
+from tests.crds.objects import binding
 from voicekeys.api.binding import (
     Agent,
     AgentKind,
@@ -23,8 +25,6 @@ from voicekeys.api.binding import (
     Target,
     parse_binding_spec,
 )
-
-from tests.crds.objects import binding
 
 _SHORT = {"environment": "staging", "source": {"path": "voice/frejun"}}
 
@@ -46,7 +46,7 @@ def test_every_field_is_read_from_bytes_as_from_a_mapping() -> None:
     assert spec == parse_binding_spec(raw)
     assert spec.source == Source(path="voice/production/frejun", store_ref=StoreRef(name="vault"), version=7)
     assert spec.target == Target(
-        secret_name="frejun-api-key",  # noqa: S106 - the name of a Secret
+        secret_name="frejun-api-key",
         data={"FREJUN_API_KEY": "api_key", "ca.crt": "ca"},
         base64_decode=("ca.crt",),
         labels={"team": "voice", "example.com/tier": "1"},
@@ -89,7 +89,7 @@ def test_what_the_crd_refuses_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_the_secret_is_named_like_the_binding_unless_said_otherwise() -> None:
     assert Target().effective_secret_name("frejun") == "frejun"
-    assert Target(secret_name="key").effective_secret_name("frejun") == "key"  # noqa: S106 - the name of a Secret
+    assert Target(secret_name="key").effective_secret_name("frejun") == "key"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from voicekeys.api.conditions import (
     BINDING_CONDITIONS,
     STORE_CONDITIONS,

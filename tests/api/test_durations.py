@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from voicekeys.api.durations import format_duration, parse_duration
 
 from tests.crds.schemas import BINDINGS, STORES, part
+from voicekeys.api.durations import format_duration, parse_duration
 
 
 def _crd_form() -> str:

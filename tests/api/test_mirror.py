@@ -19,12 +19,12 @@ from annotated_types import Ge, Le
 from pydantic import AwareDatetime, TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
+
+from tests.crds.schemas import BINDINGS, STORES, Schema, schema_of
 from voicekeys.api.binding import BindingSpec
 from voicekeys.api.durations import format_duration
 from voicekeys.api.status import BindingStatus, StoreStatus
 from voicekeys.api.store import StoreSpec
-
-from tests.crds.schemas import BINDINGS, STORES, Schema, schema_of
 
 _PAIRS = [
     (BindingSpec, BINDINGS, "spec"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from voicekeys.api import names
 
 from tests.crds.schemas import BINDINGS, STORES, load, part, schema_of
+from voicekeys.api import names
 
 
 @pytest.mark.parametrize(

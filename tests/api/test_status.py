@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
+from tests.api.samples import BINDING_STATUS, NOW, READY, STORE_STATUS
 from voicekeys.api.binding import AgentKind
 from voicekeys.api.status import (
     AgentStatus,
@@ -19,8 +21,6 @@ from voicekeys.api.status import (
     parse_binding_status,
     parse_store_status,
 )
-
-from tests.api.samples import BINDING_STATUS, NOW, READY, STORE_STATUS
 
 
 def test_an_object_that_nobody_has_seen() -> None:

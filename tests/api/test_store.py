@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import ValidationError
+
+from tests.crds.objects import AUTHS, store
 from voicekeys.api.store import (
     AppRoleAuth,
     Auth,
@@ -24,8 +26,6 @@ from voicekeys.api.store import (
     Vault,
     parse_store_spec,
 )
-
-from tests.crds.objects import AUTHS, store
 
 
 def _spec(**changes: Any) -> dict[str, Any]:

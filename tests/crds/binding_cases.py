@@ -18,12 +18,12 @@ _PATH = (
 _PATH_CHARACTERS = (
     r"leave out spaces, control characters and ? # % * \: Vault takes them for something else than a path"
 )
-_SECRET_NAME = "write a Secret's name: lower-case letters, digits, '-' and '.', with a letter or digit at both ends"  # noqa: S105
+_SECRET_NAME = "write a Secret's name: lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 _SECRET_TYPE = (
-    "write Opaque or another type that holds data of yours: Kubernetes gives Secrets of this type rights of their own"  # noqa: S105
+    "write Opaque or another type that holds data of yours: Kubernetes gives Secrets of this type rights of their own"
 )
 _SECRET_KEY = (
-    "write Secret keys (on the left of the ':') in letters, digits, '-', '_' and '.', at most 253 characters, like "  # noqa: S105
+    "write Secret keys (on the left of the ':') in letters, digits, '-', '_' and '.', at most 253 characters, like "
     "FREJUN_API_KEY"
 )
 _RESERVED = (

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.crds.schemas import BINDINGS, CRDS, STORES
-from tests.lab import Lab
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tests.crds.objects import Object
-from tests.lab import Lab
 from tests.lab.http import ApiError
+
+if TYPE_CHECKING:
+    from tests.crds.objects import Object
+    from tests.lab import Lab
 
 PATHS: Final = {
     "VoiceKeyBinding": "/apis/voicekeys.dev/v1alpha1/namespaces/default/voicekeybindings",

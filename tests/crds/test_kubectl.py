@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.crds.objects import Object, binding, changed, store
 from tests.crds.refusals import PATHS, create
 from tests.crds.schemas import BINDINGS, CRDS, STORES, part, schema_of
-from tests.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab import Lab
 
 _LONG_AGO = "2020-01-02T03:04:05Z"
 

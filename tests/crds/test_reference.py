@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from voicekeys.api.conditions import BINDING_CONDITIONS, STORE_CONDITIONS
 
 from tests.crds.schemas import BINDINGS, STORES, Node, part, rules, schema_of
 from tests.generate.crd_reference import CONDITIONS_PAGE, REFERENCE_PAGE, render
+from voicekeys.api.conditions import BINDING_CONDITIONS, STORE_CONDITIONS
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,8 +10,10 @@ from tests.crds import binding_cases, store_cases
 from tests.crds.objects import GONE, Object, at, base, binding, changed, store
 from tests.crds.refusals import PATHS, Case, causes, create, refusal
 from tests.crds.schemas import BINDINGS, STORES, Node, part, rules, schema_of
-from tests.lab import Lab
 from tests.lab.http import ApiError
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
 
 _PLURALS = {"binding": BINDINGS, "store": STORES}
 _CASES = [("binding", case) for case in binding_cases.CASES] + [("store", case) for case in store_cases.CASES]

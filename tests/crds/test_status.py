@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+
+from tests.api.samples import BINDING_STATUS, STORE_STATUS
+from tests.crds.objects import binding, changed, store
+from tests.crds.refusals import PATHS, causes
+from tests.crds.schemas import BINDINGS, STORES, part
+from tests.lab.http import ApiError
 from voicekeys.api.status import (
     MAX_HISTORY,
     MAX_RESTARTS,
@@ -17,12 +22,10 @@ from voicekeys.api.status import (
     parse_store_status,
 )
 
-from tests.api.samples import BINDING_STATUS, STORE_STATUS
-from tests.crds.objects import binding, changed, store
-from tests.crds.refusals import PATHS, causes
-from tests.crds.schemas import BINDINGS, STORES, part
-from tests.lab import Lab
-from tests.lab.http import ApiError
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab import Lab
 
 _KINDS = {"VoiceKeyBinding": BINDINGS, "VoiceKeyStore": STORES}
 

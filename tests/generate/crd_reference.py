@@ -6,9 +6,8 @@ import json
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from voicekeys.api.conditions import BINDING_CONDITIONS, STORE_CONDITIONS, ConditionDoc, Polarity
-
 from tests.crds.schemas import BINDINGS, STORES, load, schema_of, walk
+from voicekeys.api.conditions import BINDING_CONDITIONS, STORE_CONDITIONS, ConditionDoc, Polarity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
