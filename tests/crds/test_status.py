@@ -83,7 +83,7 @@ _MUTATIONS = [
     *(("VoiceKeyBinding", field, value, "Unsupported value: ") for field, value in _ENUMS.items()),
     ("VoiceKeyStore", "status.conditions[0].status", "Maybe", "Unsupported value: "),
     *((kind, "status.conditions[0].reason", "two words", _REASON) for kind in _KINDS),
-    ("VoiceKeyBinding", "status.agents[0].restarts", ["2026-01-01T00:00:00Z"] * (MAX_RESTARTS + 1), "Too many: 13"),
+    ("VoiceKeyBinding", "status.agents[0].restarts", ["2026-01-01T00:00:00Z"] * (MAX_RESTARTS + 1), "Too many: 61"),
     (
         "VoiceKeyBinding",
         "status.history",

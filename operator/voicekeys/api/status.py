@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_HISTORY: Final = 5
 """Finished rotations that a status keeps."""
 
-MAX_RESTARTS: Final = 12
+MAX_RESTARTS: Final = 60
 """Restart times that a status keeps for each agent: the restart budget of one hour reads them."""
 
 NO_GENERATION: Final = -1

@@ -1,0 +1,154 @@
+"""The key change as a table: no phase that is never reached, none that is never left, no row that nothing uses."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import voicekeys
+from tests import gen
+from voicekeys.api.status import (
+    MAX_HISTORY,
+    BindingStatus,
+    HistoryEntry,
+    KeyStatus,
+    Outcome,
+    Phase,
+    RotationStatus,
+)
+from voicekeys.policies import rotation as policy
+from voicekeys.policies.rotation import TRANSITIONS, Event
+
+RESERVED = {Phase.FROZEN}
+"""In the API already; nothing leads there yet."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a rotation leads to."""
+
+    digest: str = "d2d2d2d2d2"
+    version: int = 8
+    refused: str = ""
+
+
+CHANGE = Change()
+KEY = KeyStatus(7, gen.NOW, "f7")
+QUIET = BindingStatus(key=KEY)
+IN_FLIGHT = RotationStatus("v8-d2d2d2d2", Phase.ROLLING, 7, 8, gen.NOW, pods=3, pods_on_old_key=2)
+
+
+def _reached(start: Phase) -> set[Phase]:
+    reached, ahead = {start}, [start]
+    while ahead:
+        phase = ahead.pop()
+        ahead += [to for (before, _), to in TRANSITIONS.items() if before is phase and to not in reached]
+        reached |= set(ahead)
+    return reached
+
+
+def test_every_phase_is_reached_from_idle() -> None:
+    assert _reached(Phase.IDLE) == set(Phase) - RESERVED
+
+
+@pytest.mark.parametrize("phase", sorted(set(Phase) - RESERVED))
+def test_every_phase_leads_back_to_idle(phase: Phase) -> None:
+    assert Phase.IDLE in _reached(phase)
+
+
+def test_a_new_key_may_come_in_every_phase() -> None:
+    assert {before for before, event in TRANSITIONS if event is Event.KEY_CHANGED} == set(Phase) - RESERVED
+
+
+def test_every_event_is_in_the_table_and_raised_by_code() -> None:
+    assert {event for _, event in TRANSITIONS} == set(Event)
+    raised = set()
+    for path in Path(inspect.getfile(voicekeys)).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        tables = [node for node in tree.body if isinstance(node, ast.AnnAssign | ast.ClassDef)]
+        skipped = {id(inner) for table in tables if path.name == "rotation.py" for inner in ast.walk(table)}
+        raised |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "Event"
+            and id(node) not in skipped
+        }
+    assert {event.name for event in Event} <= raised
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("event", Event)
+def test_an_event_without_a_row_changes_nothing(phase: Phase, event: Event) -> None:
+    expected = TRANSITIONS.get((phase, event), phase)
+    assert policy.next_phase(phase, event) is expected
+    if (phase, event) not in TRANSITIONS:
+        assert expected is phase
+
+
+def test_a_change_begins() -> None:
+    begun = policy.begun(QUIET, "d1", CHANGE, gen.NOW)
+    assert begun.rotation == RotationStatus("v8-d2d2d2d2", Phase.STAGED, 7, 8, gen.NOW)
+    assert begun.history == ()
+
+
+def test_a_first_key_has_no_version_before() -> None:
+    begun = policy.begun(BindingStatus(), "d1", CHANGE, gen.NOW)
+    assert begun.rotation is not None
+    assert (begun.rotation.from_version, begun.rotation.to_version) == (8, 8)
+
+
+NOT_BEGUN = {
+    "the pods have it": (QUIET, "d2d2d2d2d2", CHANGE),
+    "it is in flight": (replace(QUIET, rotation=IN_FLIGHT), "d1", CHANGE),
+    "it is a way back": (replace(QUIET, rotation=IN_FLIGHT), "d2", Change(refused="d2")),
+}
+
+
+@pytest.mark.parametrize(("status", "baseline", "change"), NOT_BEGUN.values(), ids=NOT_BEGUN)
+def test_a_change_does_not_begin(status: BindingStatus, baseline: str, change: Change) -> None:
+    assert policy.begun(status, baseline, change, gen.NOW) is status
+
+
+@pytest.mark.parametrize("phase", sorted(set(Phase) - RESERVED - {Phase.IDLE}))
+def test_a_newer_key_overtakes_one_in_flight(phase: Phase) -> None:
+    status = replace(QUIET, rotation=replace(IN_FLIGHT, phase=phase, id="v8-other"))
+    begun = policy.begun(status, "d1", replace(CHANGE, version=9), gen.at(5))
+    assert begun.rotation == RotationStatus("v9-d2d2d2d2", Phase.STAGED, 7, 9, gen.at(5))
+    assert [one.outcome for one in begun.history] == [Outcome.SUPERSEDED]
+
+
+def test_the_same_key_may_come_again_later() -> None:
+    status = replace(QUIET, rotation=replace(IN_FLIGHT, phase=Phase.IDLE))
+    begun = policy.begun(status, "d1", CHANGE, gen.at(5))
+    assert begun.rotation is not None
+    assert begun.rotation.phase is Phase.STAGED
+    assert begun.history == ()
+
+
+def test_a_change_ends_in_the_history() -> None:
+    agents = (gen.agent_status(unwitnessed=2), gen.agent_status(name="other", unwitnessed=None))
+    ended = policy.ended(replace(QUIET, rotation=IN_FLIGHT, agents=agents), Outcome.COMPLETED, gen.at(90))
+    entry = HistoryEntry("v8-d2d2d2d2", 7, 8, gen.NOW, gen.at(90), Outcome.COMPLETED, pods=3, unwitnessed=2)
+    assert ended.history == (entry,)
+    assert ended.rotation == replace(IN_FLIGHT, phase=Phase.IDLE, pods_on_old_key=None)
+    assert [agent.unwitnessed for agent in ended.agents] == [None, None]
+
+
+def test_the_history_keeps_the_last_five() -> None:
+    status = QUIET
+    for number in range(8):
+        change = replace(IN_FLIGHT, id=f"v{number}", pods=None)
+        status = policy.ended(replace(status, rotation=change), Outcome.COMPLETED, gen.NOW)
+    assert [one.id for one in status.history] == ["v3", "v4", "v5", "v6", "v7"]
+    assert len(status.history) == MAX_HISTORY
+    assert status.history[0].pods == 0
+
+
+def test_nothing_ends_where_nothing_began() -> None:
+    assert policy.ended(QUIET, Outcome.COMPLETED, gen.NOW) is QUIET
