@@ -91,6 +91,7 @@ def kopf_settings(random: Random) -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.queueing.idle_timeout = 0.1
+    settings.watching.chunk_size = 250  # a page of a list is in memory several times over while it is taken in
     settings.watching.server_timeout = 290
     settings.watching.client_timeout = 320
     settings.watching.connect_timeout = 10

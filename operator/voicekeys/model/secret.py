@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from voicekeys.model.packing import pack
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -46,7 +48,7 @@ class SecretRecord:
     __slots__ = ("packed", "resource_version")
 
     def __init__(self, view: SecretView, resource_version: int) -> None:
-        self.packed = orjson.dumps([view.uid, view.type, view.labels, view.annotations, view.owners, view.digests])
+        self.packed = pack([view.uid, view.type, view.labels, view.annotations, view.owners, view.digests])
         self.resource_version = resource_version
 
     def view(self) -> SecretView:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from voicekeys.api import names
 from voicekeys.api.binding import BindingSpec, parse_binding_spec
 from voicekeys.api.status import BindingStatus, dump_status, parse_binding_status
 from voicekeys.model.identity import Name, WorkloadId
+from voicekeys.model.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,7 +48,7 @@ class BindingRecord:
         self.resource_version = int(metadata["resourceVersion"])
         self.created: str = metadata["creationTimestamp"]
         self.sync_now: str = (metadata.get("annotations") or {}).get(names.SYNC_NOW_ANNOTATION, "")
-        self.spec_json = orjson.dumps(raw["spec"])
+        self.spec_json = pack(raw["spec"])
         self.status_json = pack_status(raw.get("status"))
         spec = self.spec()
         self.store = sys.intern(spec.source.store_ref.name)
@@ -68,7 +67,7 @@ class BindingRecord:
 
 def pack_status(raw: Mapping[str, Any] | None) -> bytes:
     """A status as comparable bytes; key order does not matter."""
-    return orjson.dumps(raw or {}, option=orjson.OPT_SORT_KEYS)
+    return pack(raw or {}, sort_keys=True)
 
 
 def packed(status: BindingStatus) -> bytes:
