@@ -119,8 +119,10 @@ def test_a_refused_value_is_not_repeated_but_its_field_is() -> None:
     ("message", "reason", "name"),
     [
         (
-            ("secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'only-ours.voicekeys.dev' with binding 'b' "
-            f"denied request: {CANARY}"),
+            (
+                "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'only-ours.voicekeys.dev' with binding 'b' "
+                f"denied request: {CANARY}"
+            ),
             "DeniedByPolicy",
             "only-ours.voicekeys.dev",
         ),

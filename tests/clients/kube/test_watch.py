@@ -182,6 +182,14 @@ async def test_a_dead_connection_is_noticed(faulty: FaultServer, shaky: KubeSess
     assert [error.reason for error in seen.errors] == ["ApiTimeout"]
 
 
+async def test_a_position_that_the_server_has_not_reached_yet_is_given_up(
+    faulty: FaultServer, shaky: KubeSession
+) -> None:
+    faulty.script(page("a", version="99"), watch(OPEN), watch(OPEN), page("b", version="7"), watch(OPEN))
+    expected = [LISTING, "ADDED a", SYNCED, LISTING, "ADDED b", SYNCED]
+    assert await Seen(shaky, times=WatchTimes(backoff=0.01, idle=0.2)).first(6, starts=True) == expected
+
+
 async def test_bookmarks_keep_a_quiet_connection(faulty: FaultServer, shaky: KubeSession) -> None:
     quiet: list[bytes | float] = [part for n in range(4) for part in (0.2, event("BOOKMARK", "", f"1{n}"))]
     faulty.script(page(), watch(*quiet, event("ADDED", "a", "20"), OPEN))

@@ -40,6 +40,7 @@ FOREIGN = (
 """
 
 KIND_NOT_SERVED = "KindNotServed"
+TIMEOUT = "ApiTimeout"
 UID_CHANGED = "UidChanged"
 """An update that names another UID than the object has is answered by 422 on ``metadata.uid``: a conflict, in truth."""
 UNPROCESSABLE = "Unprocessable"
@@ -116,7 +117,7 @@ def from_exception(error: BaseException, doing: str) -> ApiError:
     """Translate an exception of aiohttp or of what is below it. Raise the result ``from None``."""
     name = type(error).__name__
     if isinstance(error, TimeoutError):
-        return ApiUnreachable("ApiTimeout", f"{doing}: the API server did not answer in time")
+        return ApiUnreachable(TIMEOUT, f"{doing}: the API server did not answer in time")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return ApiUnreachable(
             "ApiTlsFailed",

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from voicekeys.clients.kube.faults import TIMEOUT
 from voicekeys.clients.kube.paths import path
 from voicekeys.clients.kube.tasks import stop
 from voicekeys.model.errors import ApiConflict, ApiError, ApiNotFound, ApiUnreachable
@@ -159,9 +160,7 @@ class Elector:
             async with asyncio.timeout(min(seconds, self._times.deadline / 2)):  # a hanging one leaves time for another
                 held = await self._take()
         except TimeoutError:
-            return self._failed(
-                ApiUnreachable("ApiTimeout", f"lease {self._namespace}/{self._name}: no answer in time")
-            )
+            return self._failed(ApiUnreachable(TIMEOUT, f"lease {self._namespace}/{self._name}: no answer in time"))
         except ApiError as error:
             return self._failed(error)
         if held:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from voicekeys.clients.kube.faults import from_status, garbage
+from voicekeys.clients.kube.faults import TIMEOUT, from_status, garbage
 from voicekeys.clients.kube.paths import path
 from voicekeys.clients.kube.session import JSON
 from voicekeys.model.errors import ApiError, ApiGone
@@ -119,6 +119,10 @@ class Watcher:
                 self._position = ""
                 await self._pause(error, progressed=progressed)
             except ApiError as error:
+                if error.reason == TIMEOUT and self._faults and not progressed:
+                    # Twice without so much as a bookmark: etcd may have been restored to before our position, and the
+                    # API server waits in silence for it to come (seen with 1.36).
+                    self._position = ""
                 await self._pause(error, progressed=progressed)
             else:
                 if not progressed and time.monotonic() - started < HEALTHY_SECONDS:
