@@ -154,9 +154,7 @@ class Operator:
         Raises:
             VoiceKeysError: the start is not possible as things are.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop.set)
+        self._take_signals()
         settings = self.settings
         http = HttpServer(
             self.metrics, self.state, self._hooks(), self.clock, host=settings.http_host, port=settings.http_port
@@ -170,6 +168,10 @@ class Operator:
                 await self._lead()
         finally:
             await self._close(beat, http)
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
 
     async def _acquired(self) -> bool:
         """Wait for the Lease; False when told to stop before."""
@@ -254,13 +256,15 @@ class Operator:
         scope: dict[str, Any] = {"clusterwide": True}
         if self.settings.namespaces:
             scope = {"namespaces": self.settings.namespaces}
-        await kopf.operator(
+        before = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
             registry=registry(handlers, lambda: kopf_connection_info(self.session.credentials)),
             settings=kopf_settings(self.random),
             standalone=True,
-            stop_flag=self.stop,
             **scope,
         )
+        self._take_signals()  # back from kopf, which on a signal would wait 5 s for tasks of ours to end by themselves
+        await kopf.run_tasks(tasks, ignored=before)
 
     async def _exit_on_loss(self) -> NoReturn:
         await self.elector.lost()
