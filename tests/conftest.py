@@ -38,6 +38,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "simulated_nodes: rests on the lab's simulated nodes; not on your own cluster")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Only labs of our own stand side by side: another cluster gets one test at a time."""
+    if config.getoption("cluster") != "lab" and config.getoption("numprocesses", None):
+        config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Build what is missing before the workers start: their output is not seen."""
+    _prepare(config)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip, with a reason, what the chosen cluster cannot play."""
     cluster = config.getoption("cluster")
@@ -52,8 +65,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Say which cluster is used, ask where it is the user's, build what is missing: before any test's timeout runs."""
     config = session.config
     wanted = any("lab" in getattr(item, "fixturenames", ()) for item in session.items)
-    if not wanted or config.option.collectonly:
-        return
+    if wanted and not config.option.collectonly and not hasattr(config, "workerinput"):
+        _prepare(config)
+
+
+def _prepare(config: pytest.Config) -> None:
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.suspend_global_capture(in_=True)
     try:
