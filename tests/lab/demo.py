@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import prepare, silent
 from tests.lab.clusters import CHOICES, open_lab
+from tests.lab.controlplane import FAKE_NODE
 from tests.lab.demo_install import (
     ACCOUNT,
     KEY_PATH,
@@ -30,7 +31,7 @@ from tests.lab.demo_install import (
 )
 from tests.lab.demo_timeline import AGENT, NAMESPACE, Facts, Screen, Timeline
 from tests.lab.http import ApiError
-from tests.lab.processes import LabError
+from tests.lab.processes import LabError, eventually
 from voicekeys import __version__
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def show(lab: Lab, screen: Screen, timeline: Timeline, installation: Installatio
     screen.event("agents", f"{REPLICAS} pods of Deployment {AGENT} serve with it; none was restarted")
     put(lab, screen)
     timeline.until(lambda now: settled(now, 2) and bool(now.changes), "the second version in place")
+    eventually(lambda: count_pods(lab) == REPLICAS, "the old pods' objects gone", seconds=60)
     screen.title(f"kubectl -n {NAMESPACE} get vkb,secret,pods")
     screen.plain(lab.kubectl("-n", NAMESPACE, "get", "vkb,secret,pods"))
     screen.title("some of the operator's metrics")
@@ -147,6 +149,11 @@ def settled(now: Facts, version: int) -> bool:
         and now.old_pods == 0
         and now.pods_ready == REPLICAS
     )
+
+
+def count_pods(lab: Lab) -> int:
+    """Count the pods of the namespace."""
+    return len(lab.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"])
 
 
 def metrics(port: int) -> Iterator[str]:
@@ -184,13 +191,13 @@ kubectl -n {NAMESPACE} get vkb -w
 vault kv put -mount=secret {KEY_PATH} api_key="$(openssl rand -hex 16)"
 """)
     if simulated:
-        screen.plain("""\
+        selector = ",".join(f"{key}={value}" for key, value in FAKE_NODE.items())
+        screen.plain(f"""
 # 2. A key with which no new pod gets ready (nodes take none): after 30 s the operator goes back to the one before.
-kubectl cordon -l type=kwok
-vault kv put -mount=secret voice/production/frejun api_key="$(openssl rand -hex 16)"
-kubectl uncordon -l type=kwok   # when it has gone back
-""")
-    screen.plain(f"""\
+kubectl cordon -l {selector}
+vault kv put -mount=secret {KEY_PATH} api_key="$(openssl rand -hex 16)"
+kubectl uncordon -l {selector}   # when it has gone back""")
+    screen.plain(f"""
 # {3 if simulated else 2}. Seal Vault: the agents keep their key, Ready stays True, SourceReachable turns False.
 vault operator seal
 vault operator unseal "$(cat {lab.dir}/unseal-key)"
