@@ -127,13 +127,16 @@ def target_trigger(status: AgentStatus, desired: str) -> str:
 def begin(status: AgentStatus, now: datetime) -> AgentStatus:
     """Record the intent to patch: the way back, the time, one restart of the budget. Written before the patch."""
     in_flight = status.patched_time is not None
+    # An intent whose patch never came to pass (a crash in between, a conflict) has restarted nothing.
+    undone = in_flight and status.digest == status.previous_digest and status.restarts[-1:] == (status.patched_time,)
+    restarts = status.restarts[:-1] if undone else status.restarts
     return replace(
         status,
         # A change that overtakes another one in flight goes back to what was proven before both.
         previous_trigger=status.previous_trigger if in_flight else status.trigger,
         previous_digest=status.previous_digest if in_flight else status.digest,
         patched_time=now,
-        restarts=tuple(spent((*status.restarts, now), now))[-MAX_RESTARTS:],
+        restarts=tuple(spent((*restarts, now), now))[-MAX_RESTARTS:],
     )
 
 
