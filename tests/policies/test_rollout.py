@@ -322,6 +322,13 @@ def test_a_change_that_overtakes_another_goes_back_to_what_was_proven_before_bot
     assert begun.restarts == (gen.NOW, gen.at(5))
 
 
+def test_an_intent_without_a_patch_costs_no_restart() -> None:
+    """Killed between the two, the operator writes the intent anew; the workload restarts once."""
+    begun = policy.begin(policy.begin(ADOPTED, gen.NOW), gen.at(5))
+    assert begun.restarts == (gen.at(5),)
+    assert (begun.previous_trigger, begun.previous_digest) == (ADOPTED.trigger, ADOPTED.digest)
+
+
 def test_finish_drops_the_way_back() -> None:
     done = policy.finish(PATCHED)
     assert done == gen.agent_status(trigger="d2", digest="d2", restarts=(gen.NOW,))
@@ -335,7 +342,7 @@ def test_as_many_restarts_are_kept_as_the_largest_budget_counts() -> None:
     """A budget beyond what is remembered would never be spent."""
     status = ADOPTED
     for second in range(80):
-        status = policy.begin(status, gen.at(second))
+        status = replace(policy.begin(status, gen.at(second)), trigger=f"d{second}", digest=f"d{second}")
     assert len(status.restarts) == MAX_RESTARTS == 60
     settings = Rollout(max_restarts_per_hour=60)
     held = policy.decide(progress(replace(status, digest="d1"), spent=status.restarts, settings=settings), None)
