@@ -37,8 +37,8 @@ class BindingHandlers:
         self._inventory = inventory
         self._queue = queue
 
-    def on_event(self, event: Mapping[str, Any], **_: object) -> None:
-        """Take one watch event of a binding."""
+    async def on_event(self, event: Mapping[str, Any], **_: object) -> None:
+        """Take one watch event of a binding; a coroutine, since kopf runs plain functions in threads of their own."""
         raw = event["object"]
         if event["type"] != "DELETED":
             self.take(raw)
