@@ -67,12 +67,10 @@ def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
 
 def _meets(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
     value = labels.get(requirement.key)
-    match requirement.operator:
-        case Op.IN:
-            return value in requirement.values
-        case Op.NOT_IN:
-            return value not in requirement.values
-        case Op.EXISTS:
-            return value is not None
-        case Op.DOES_NOT_EXIST:
-            return value is None
+    meets = {
+        Op.IN: value in requirement.values,
+        Op.NOT_IN: value not in requirement.values,  # so that a label that is missing meets it, as in Kubernetes
+        Op.EXISTS: value is not None,
+        Op.DOES_NOT_EXIST: value is None,
+    }
+    return meets[requirement.operator]
