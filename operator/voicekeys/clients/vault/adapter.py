@@ -7,6 +7,7 @@ hvac's own ``Client`` is left out, because it reads ``VAULT_TOKEN``, ``~/.vault-
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from email.utils import parsedate_to_datetime
@@ -56,7 +57,7 @@ class Transport:
         self.where = f"Vault at {access.address}"
         self._base = access.address.rstrip("/")
         self._now = now
-        self._timeout = aiohttp.ClientTimeout(total=access.timeout)
+        self._seconds = access.timeout
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
         self._failure: StoreDown | None = None
@@ -103,7 +104,11 @@ class Transport:
     ) -> Answer | URL | SourceError:
         """Give the answer, where to go instead, or what went wrong: raised here, it would keep this frame's token."""
         try:
-            async with self._open().request(method, url, headers=headers, data=body, allow_redirects=False) as response:
+            # Not aiohttp's own total timeout: it swallows a cancellation that comes at the same moment (aiohttp 3.14).
+            async with (
+                asyncio.timeout(self._seconds),
+                self._open().request(method, url, headers=headers, data=body, allow_redirects=False) as response,
+            ):
                 if response.status in _REDIRECT_RANGE:
                     return self._hop(url, response)
                 raw = await _read_capped(response)
@@ -131,7 +136,7 @@ class Transport:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ssl=self._tls),
-                timeout=self._timeout,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # A body that unpacks to gigabytes is never unpacked; we ask for none packed.
