@@ -11,6 +11,7 @@ import yaml
 
 from tests.lab.processes import every
 from tests.reconcilers import objects
+from tests.reconcilers._own_check import check_binding
 from tests.reconcilers.harness import found
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class World:
         self.namespace = lab.make_namespace(name or f"tenant-{next(_numbers)}", labels)
         self.store_name = self.namespace
         self._puts = itertools.count(1)
+        self.statuses: Any = None  # a StatusWatch, where one is running
         if reader:
             self.make_reader()
         if store:
@@ -252,6 +254,14 @@ class World:
         text = yaml.safe_dump_all([_short(part) for part in parts], sort_keys=False, width=160)
         log = [str(line) for line in self.operator.logs() if self.namespace in str(line)][-15:]
         return text + "\n--- operator\n" + "\n".join(log)
+
+    def check(self) -> None:
+        """Hold every binding's status against the invariants: as it is, and as it ever was where that was watched."""
+        for raw in self.bindings():
+            wrong = check_binding(raw)
+            assert not wrong, f"{wrong}\n{self.describe()}"
+        if self.statuses is not None:
+            self.statuses.check(self.namespace)
 
     def close(self) -> None:
         """Take the tenant away; its pods end in the background."""

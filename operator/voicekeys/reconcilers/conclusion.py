@@ -60,7 +60,7 @@ def conclude(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[T
         (draft.stall if worst.stalls else draft.progress)(worst.verdict)
     if taken:
         _agents(draft, taken, refused or (worst.verdict if worst is not None else None))
-        _calls(draft, taken)
+        _calls(draft, taken, wanted)
     draft.ready = _ready(observed, wanted, taken)
     return events
 
@@ -78,7 +78,8 @@ def _agents(draft: Draft, taken: Sequence[Taken], wrong: Verdict | None) -> None
     draft.true(Is.AGENTS_CURRENT, "Current", f"every pod of {count} that takes new calls has the current key")
 
 
-def _calls(draft: Draft, taken: Sequence[Taken]) -> None:
+def _calls(draft: Draft, taken: Sequence[Taken], wanted: Wanted) -> None:
+    held = [one.agent for one in taken if one.status is not None and one.status.digest != wanted.digest]
     old = [pod for one in taken if one.status is not None for pod in one.status.old_pods]
     vanished = [pod for pod in old if pod.vanished_time is not None]
     named = [pod.name for pod in (vanished or old)]
@@ -91,6 +92,10 @@ def _calls(draft: Draft, taken: Sequence[Taken]) -> None:
             "their nodes whether a container still runs"
         )
         draft.unknown(Is.CALLS_DRAINED, "Unwitnessed", message)
+    elif held:
+        workloads = ", ".join(f"{agent.kind} {agent.name}" for agent in held)
+        message = f"every pod of {workloads} is on the old key: the restart has not begun"
+        draft.false(Is.CALLS_DRAINED, "NotRestarted", message)
     elif old:
         draft.false(Is.CALLS_DRAINED, "Draining", f"{len(old)} pod(s) on the old key have not ended yet ({names})")
     else:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.ports import Cluster, Events
 
 _QUIET = {"Ready", "Reconciling"}  # follow from others, which have their own event
-_EXPECTED = {"Draining", "Rolling", "Propagating", "Coalescing", "RollingBack", "WaitingForResume", "WaitingForDelete"}
+_EXPECTED = {
+    "NotRestarted", "Draining", "Rolling", "Propagating", "Coalescing", "RollingBack",
+    "WaitingForResume", "WaitingForDelete",
+}  # fmt: skip
 _ABNORMAL = {doc.type.value for doc in BINDING_CONDITIONS if doc.polarity is Polarity.ABNORMAL_TRUE}
 
 

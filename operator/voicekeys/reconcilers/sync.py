@@ -11,6 +11,7 @@ from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
 from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
+from voicekeys.model.verdict import Verdict
 from voicekeys.policies import access, freshness, render, rotation
 from voicekeys.policies import secret as policy
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from voicekeys.model.digest import Digester
     from voicekeys.model.payload import KeyVersion, Payload
     from voicekeys.model.secret import SecretView
-    from voicekeys.model.verdict import Verdict
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.inventory import Inventory
     from voicekeys.reconcilers.outcome import Draft, Outcome
@@ -215,6 +215,9 @@ class Sync:
         else:
             digests = self._digester.of_values(wanted.data)
             found = policy.difference(observed.secret, metadata, digests)
+            if found is None and observed.status.observed_generation != observed.generation:
+                # What an edit of the binding took away (a label, the owner) can only be seen by applying all of it.
+                found = Verdict("MetadataDiffers", "the binding was edited")
             if found is not None:
                 present = observed.secret or await self._foreign(observed)
                 await self._before_write(observed, draft, wanted, present)

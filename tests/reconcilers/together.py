@@ -1,0 +1,101 @@
+"""Tests that wait for the cluster most of their time, run at the same time: one operator, a tenant for each.
+
+The tests of a module that ask for `world` are all started when the first of them runs; each then waits for its own end.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from tests.reconcilers._own_check import check_binding
+from tests.reconcilers.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from tests.lab import Lab
+    from tests.reconcilers.harness import Operator
+
+AT_ONCE = 24
+
+
+class StatusWatch:
+    """Every status that any binding ever had, held against the invariants as it comes by."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._seen: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {}
+        self._pool = urllib3.PoolManager(ca_certs=str(lab.ca_file))
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="statuses", daemon=True).start()
+
+    def _run(self) -> None:
+        url = f"{self._lab.api_url}/apis/voicekeys.dev/v1alpha1/voicekeybindings?watch=1"
+        headers = {"Authorization": f"Bearer {self._lab.admin_token}"}
+        while not self._ended.is_set():
+            try:
+                answer = self._pool.request("GET", url, headers=headers, preload_content=False, retries=False)
+                rest = b""
+                for chunk in answer.stream(65536):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        self._take(json.loads(line))
+            except (urllib3.exceptions.HTTPError, ValueError, AttributeError, OSError):
+                time.sleep(0.1)  # cut by the API server after some minutes, or at the lab's end
+
+    def _take(self, event: dict[str, Any]) -> None:
+        raw = event["object"]
+        if event["type"] in {"ADDED", "MODIFIED"}:
+            wrong = check_binding(raw)
+            self._seen.setdefault(raw["metadata"]["namespace"], []).append((raw["metadata"]["name"], raw, wrong))
+
+    def of(self, namespace: str, name: str = "voice") -> list[dict[str, Any]]:
+        """Every state of a binding that came by, oldest first."""
+        return [raw for seen, raw, _ in list(self._seen.get(namespace, ())) if seen == name]
+
+    def check(self, namespace: str) -> None:
+        """Fail where a status of this namespace broke an invariant, even for a moment."""
+        for name, raw, wrong in list(self._seen.get(namespace, ())):
+            assert not wrong, f"{namespace}/{name}: {wrong}\n{json.dumps(raw['status'], indent=1)}"
+
+    def close(self) -> None:
+        """Stop watching; the thread ends with the API server's connection."""
+        self._ended.set()
+
+
+class Together:
+    """The tests of one module that run at the same time."""
+
+    def __init__(self, items: Sequence[pytest.Function], lab: Lab, operator: Operator, statuses: StatusWatch) -> None:
+        self._lab = lab
+        self._operator = operator
+        self._statuses = statuses
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="test")
+        self._ends: dict[str, Future[None]] = {item.nodeid: self._pool.submit(self._one, item) for item in items}
+
+    def _one(self, item: pytest.Function) -> None:
+        marker = item.get_closest_marker("tenant")
+        world = World(self._lab, self._operator, **(marker.kwargs if marker else {}))
+        world.statuses = self._statuses
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        try:
+            item.obj(world=world, **given)
+            world.check()
+        finally:
+            world.close()
+
+    def wait(self, item: pytest.Function) -> None:
+        """Wait until a test has ended; raises what it raised."""
+        self._ends[item.nodeid].result()
+
+    def close(self) -> None:
+        """Forget those that nobody waits for any more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
