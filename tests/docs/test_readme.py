@@ -36,6 +36,8 @@ NOT_RUN = {
     f"{TRY_IT}test": "it is this run; .ci/run calls it by these words",
     "docker build -t registry.example.com/voicekeys/operator:0.1.0 .": "needs Docker and a registry; tests/deploy "
     "reads the Dockerfile, and CI builds it",
+    "vault write auth/kubernetes/config kubernetes_host=https://kubernetes.default.svc:443": "for a Vault in a pod, "
+    "which takes the CA from the files of its own ServiceAccount",
     "kubectl -n voice-prod patch externalsecret frejun --type merge -p \\": "needs the External Secrets Operator",
     "kubectl -n voice-prod delete vaultstaticsecret frejun --cascade=orphan": "needs the Vault Secrets Operator",
 }

@@ -1,0 +1,59 @@
+"""`.ci/run` runs every step by README's words and fails when one fails; hatch is played by a script with a notebook."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs.markdown import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VENV = """#!/bin/sh
+case "$*" in
+  "-m venv .venv") ;;
+  *) exit 0 ;;
+esac
+mkdir -p .venv/bin
+printf '#!/bin/sh\\necho "pip $*" >> notes\\n' > .venv/bin/pip
+printf '#!/bin/sh\\necho "hatch $*" >> notes\\ncase "$*" in *"$BROKEN"*) exit 7 ;; esac\\n' > .venv/bin/hatch
+chmod +x .venv/bin/pip .venv/bin/hatch
+"""
+ALL = ["pip install hatch", "hatch run test", "hatch run check", "hatch run generate --check"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "bin").mkdir()
+    # Nothing is missing here, so nothing gets installed.
+    for name, text in {"python3": VENV, **dict.fromkeys(["git", "curl", "openssl", "promtool"], "#!/bin/sh\n")}.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+def run(clone: Path, broken: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": f"{clone / 'bin'}:{os.environ['PATH']}", "BROKEN": broken}
+    return subprocess.run([clone / ".ci" / "run"], env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_it_runs_everything_and_passes(clone: Path) -> None:
+    done = run(clone, "nothing")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (clone / "notes").read_text().splitlines() == ALL
+    assert "=== passed" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["test", "check", "generate"])
+def test_one_failure_fails_it_and_the_rest_is_run_all_the_same(clone: Path, verb: str) -> None:
+    done = run(clone, f"run {verb}")
+    assert done.returncode == 1
+    assert f"=== FAILED: {verb}" in done.stdout
+    assert (clone / "notes").read_text().splitlines() == ALL
