@@ -7,7 +7,7 @@ for long happens here.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import kopf
 import structlog
@@ -16,7 +16,7 @@ from voicekeys.api import names
 from voicekeys.model.identity import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from random import Random
 
     from voicekeys.reconcilers.inventory import Inventory
@@ -90,6 +90,7 @@ def kopf_settings(random: Random) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = NoDiffBase()
     settings.queueing.idle_timeout = 0.1
     settings.watching.chunk_size = 250  # a page of a list is in memory several times over while it is taken in
     settings.watching.server_timeout = 290
@@ -100,6 +101,23 @@ def kopf_settings(random: Random) -> kopf.OperatorSettings:
     settings.networking.error_backoffs = Backoffs(random)
     settings.process.ultimate_exiting_timeout = 25
     return settings
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing of an object: kopf copies each one whole to find changes, which only its other handlers ask."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
+        """Give an empty essence."""
+        del body, extra_fields
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Give None: nothing was stored."""
+        del body
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Store nothing: an annotation would be a write for each object."""
 
 
 class Backoffs:

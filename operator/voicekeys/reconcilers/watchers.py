@@ -107,9 +107,9 @@ class Watchers:
                 self._inventory.secrets.pop(name, None)
                 self._wake(self._inventory.of_secret(name))
             return
-        record = parse_secret(raw, self._digester)
-        if known is not None and record.resource_version <= known.resource_version:
+        if known is not None and int(raw["metadata"]["resourceVersion"]) <= known.resource_version:
             return  # the echo of our own write
+        record = parse_secret(raw, self._digester)
         self._inventory.secrets[name] = record
         if not record.same_as(known):
             self._wake(self._inventory.of_secret(name))
