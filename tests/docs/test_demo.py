@@ -24,6 +24,10 @@ EXAMPLES_APPLIED = "kubectl apply -k deploy/examples/"
 BY_HAND = "Ctrl-C here ends the demo"
 
 
+# The demo brings a lab of its own; the run's is asked for because its binaries are built before any test's time runs.
+pytestmark = pytest.mark.usefixtures("lab")
+
+
 def normal(line: str) -> str:
     """A line without what differs from run to run: numbers, generated names, spaces."""
     line = re.sub(r"(receptionist)-[0-9a-z]+-[0-9a-z]+", r"\1-…", line)
@@ -37,7 +41,6 @@ def told(text: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("lab binaries:")]
 
 
-@pytest.mark.usefixtures("lab")  # whose binaries are built before this test's time runs
 def test_readme_shows_what_the_demo_prints() -> None:
     (transcript,) = (
         block.text for block in blocks(ROOT / "README.md") if block.language == "text" and "  Vault " in block.text
