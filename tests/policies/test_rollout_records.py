@@ -1,0 +1,198 @@
+"""What is recorded of an agent, and what holds of its steps in every state: no early patch, always a way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import gen
+from tests.policies.rollouts import ADOPTED, BLOCK, PATCHED, SETTINGS, progress, restarts
+from voicekeys.api.binding import Agent, AgentKind, Rollout
+from voicekeys.api.names import trigger_annotation
+from voicekeys.api.status import MAX_RESTARTS, AgentStatus, OldPod
+from voicekeys.policies import rollout as policy
+from voicekeys.policies.rollout import Do, Step
+
+if TYPE_CHECKING:
+    from voicekeys.model.workload import Workload
+
+AGENT = Agent(AgentKind.DEPLOYMENT, "receptionist")
+NOTE = trigger_annotation("frejun")
+
+OLD_POD = OldPod("u-a", "a")
+PATCHED_ANEW = replace(PATCHED, previous_trigger=None, previous_digest=None)
+ADOPTIONS = {
+    "at first sight a workload is believed": (None, gen.deployment(), gen.agent_status(digest="base")),
+    "also one that carries a trigger of before": (
+        None,
+        gen.deployment(gen.trigger("d0")),
+        gen.agent_status(trigger="d0", digest="base"),
+    ),
+    "nothing changed": (ADOPTED, gen.deployment(), ADOPTED),
+    "our own patch, not recorded": (
+        ADOPTED,
+        gen.deployment(gen.trigger("d2")),
+        replace(ADOPTED, trigger="d2", digest="d2"),
+    ),
+    "somebody took the trigger away": (
+        replace(PATCHED, patched_time=None),
+        gen.deployment(),
+        replace(PATCHED, patched_time=None, trigger="", digest=""),
+    ),
+    "deleted and made again: a new baseline, the pods on the old key stay known": (
+        replace(PATCHED, uid="u-before", old_pods=(OLD_POD,), unwitnessed=1),
+        gen.deployment(),
+        replace(PATCHED_ANEW, trigger="", digest="base", old_pods=(OLD_POD,), unwitnessed=1),
+    ),
+    "a status of before without a digest": (
+        gen.agent_status(digest=None, restarts=(gen.NOW,)),
+        gen.deployment(),
+        gen.agent_status(digest="base", restarts=(gen.NOW,)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("status", "workload", "after"), ADOPTIONS.values(), ids=ADOPTIONS)
+def test_adoption(status: AgentStatus | None, workload: Workload, after: AgentStatus) -> None:
+    assert policy.adopt(AGENT, status, workload, NOTE, "base") == after
+
+
+def test_adoption_restarts_nothing() -> None:
+    adopted = policy.adopt(AGENT, None, gen.deployment(gen.trigger("of another time")), NOTE, "d2")
+    assert policy.decide(progress(adopted), None) == Step(Do.NOTHING)
+
+
+def test_a_lost_fingerprint_key_restarts_nothing_and_forgets_no_old_pod() -> None:
+    based = policy.rebase(replace(PATCHED, old_pods=(OLD_POD,)), gen.deployment(gen.trigger("d2")), NOTE, "n2")
+    assert based == replace(PATCHED_ANEW, digest="n2", old_pods=(OLD_POD,))
+    assert policy.decide(progress(based, desired="n2"), None).do is Do.WATCH
+    assert policy.decide(progress(based, desired="n2", old_serving=0), None) == Step(Do.NOTHING)
+
+
+TRIGGERS = {
+    "a new digest is its own trigger": (ADOPTED, "d2", "d2"),
+    "what the pods have": (ADOPTED, "d1", ""),
+    "what they have under another trigger": (replace(PATCHED, trigger="t2"), "d2", "t2"),
+    "what they had before: the very template of before": (PATCHED, "d1", ""),
+    "what they had before, under a trigger": (replace(PATCHED, previous_trigger="t1"), "d1", "t1"),
+    "a status of before without triggers": (gen.agent_status(trigger=None), "d1", ""),
+    "the same, on the way back": (replace(PATCHED, previous_trigger=None), "d1", ""),
+}
+
+
+@pytest.mark.parametrize(("status", "desired", "trigger"), TRIGGERS.values(), ids=TRIGGERS)
+def test_the_target_trigger(status: AgentStatus, desired: str, trigger: str) -> None:
+    assert policy.target_trigger(status, desired) == trigger
+
+
+def test_begin_records_the_way_back() -> None:
+    begun = policy.begin(ADOPTED, gen.NOW)
+    assert begun == replace(
+        ADOPTED, previous_trigger="", previous_digest="d1", patched_time=gen.NOW, restarts=(gen.NOW,)
+    )
+
+
+def test_a_change_that_overtakes_another_goes_back_to_what_was_proven_before_both() -> None:
+    begun = policy.begin(PATCHED, gen.at(5))
+    assert (begun.previous_trigger, begun.previous_digest) == ("", "d1")
+    assert begun.restarts == (gen.NOW, gen.at(5))
+
+
+def test_an_intent_without_a_patch_costs_no_restart() -> None:
+    """Killed between the two, the operator writes the intent anew; the workload restarts once."""
+    begun = policy.begin(policy.begin(ADOPTED, gen.NOW), gen.at(5))
+    assert begun.restarts == (gen.at(5),)
+    assert (begun.previous_trigger, begun.previous_digest) == (ADOPTED.trigger, ADOPTED.digest)
+
+
+def test_finish_drops_the_way_back() -> None:
+    done = policy.finish(PATCHED)
+    assert done == gen.agent_status(trigger="d2", digest="d2", restarts=(gen.NOW,))
+
+
+def test_a_restart_counts_for_an_hour() -> None:
+    assert policy.spent(restarts(1, 59.9, 60, 90), gen.NOW) == restarts(59.9, 1)
+
+
+def test_as_many_restarts_are_kept_as_the_largest_budget_counts() -> None:
+    """A budget beyond what is remembered would never be spent."""
+    status = ADOPTED
+    for second in range(80):
+        status = replace(policy.begin(status, gen.at(second)), trigger=f"d{second}", digest=f"d{second}")
+    assert len(status.restarts) == MAX_RESTARTS == 60
+    settings = Rollout(max_restarts_per_hour=60)
+    held = policy.decide(progress(replace(status, digest="d1"), spent=status.restarts, settings=settings), None)
+    assert held.verdict is not None
+    assert held.verdict.reason == "RestartBudgetSpent"
+
+
+_DIGESTS = st.sampled_from(["d1", "d2", "d3"])
+
+
+@given(
+    ready=st.integers(-100, 100),
+    ago=st.lists(st.integers(0, 7200), max_size=20),
+    budget=st.integers(1, 60),
+    rolling_back=st.booleans(),
+    desired=_DIGESTS,
+    patched=st.booleans(),
+    updated=st.integers(0, 3),
+    seconds=st.integers(0, 2000),
+)
+def test_no_state_breaks_an_invariant(
+    ready: int,
+    ago: list[int],
+    budget: int,
+    rolling_back: bool,  # noqa: FBT001
+    desired: str,
+    patched: bool,  # noqa: FBT001
+    updated: int,
+    seconds: int,
+) -> None:
+    now = gen.at(seconds)
+    state = progress(
+        PATCHED if patched else ADOPTED,
+        ready_at=gen.at(ready),
+        spent=policy.spent([now - timedelta(seconds=one) for one in ago], now),
+        settings=Rollout(max_restarts_per_hour=budget),
+        rolling_back=rolling_back,
+        desired=desired,
+        workload=gen.deployment(gen.rolling(updated, 3)),
+        now=now,
+    )
+    step = policy.decide(state, None)
+    if step.do is Do.PATCH:
+        assert now >= state.ready_at, "patched before every node can read the Secret"
+        assert rolling_back or len(state.spent) < budget, "patched beyond the budget"
+        assert desired != state.status.digest, "patched for nothing"
+    if step.do is Do.ROLL_BACK:
+        assert state.status.previous_digest == "d1", "rolled back to what was not in use before"
+        assert now >= gen.NOW + SETTINGS.timeout
+        assert not rolling_back
+    assert (step.verdict is None) == (step.do is Do.NOTHING)
+    assert policy.decide(state, BLOCK).do is not Do.PATCH
+    if step.do is Do.HOLD:
+        assert step.wake is not None
+        assert step.wake > now
+        assert policy.decide(replace(state, now=step.wake, spent=policy.spent(state.spent, step.wake)), None) != step
+
+
+@given(digests=st.lists(_DIGESTS, min_size=1, max_size=8), finished=st.lists(st.booleans(), min_size=8, max_size=8))
+def test_the_way_back_is_always_the_pair_that_served_last(digests: list[str], finished: list[bool]) -> None:
+    """Over any sequence of changes, finished or overtaken, `previous_*` is the last pair whose pods all served."""
+    status, served = ADOPTED, ("", "d1")
+    for digest, done in zip(digests, finished, strict=False):
+        if digest == status.digest:
+            continue
+        trigger = policy.target_trigger(status, digest)
+        status = policy.begin(status, gen.NOW)
+        assert (status.previous_trigger, status.previous_digest) == served
+        status = replace(status, trigger=trigger, digest=digest)
+        assert policy.target_trigger(status, served[1]) == served[0]
+        if done:
+            served, status = (trigger, digest), policy.finish(status)
