@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+FORBIDDEN = 403
 _ALLOWED_BY = re.compile(r'RBAC: allowed by (?:Cluster)?RoleBinding "[^"]+" of (?P<kind>\w+) "(?P<name>[^"]+)"')
 
 
@@ -26,7 +27,8 @@ class Request(NamedTuple):
         namespace: empty for the whole cluster.
         name: empty for a list, a watch or a create.
         role: kind and name of the role that allowed it; None where it was refused, or no role of RBAC decided.
-        refused: whether the authoriser refused it.
+        refused: whether it was answered with 403. Server-side apply of what does not exist is refused as a patch when
+            it is the right to create that is missing.
         credential: names the token that was used.
     """
 
@@ -106,6 +108,6 @@ def _requests(entry: dict[str, Any]) -> Iterator[Request]:
         namespace=reference.get("namespace", ""),
         name=reference.get("name", ""),
         role=(found["kind"], found["name"]) if found else None,
-        refused=marks.get("authorization.k8s.io/decision") == "forbid",
+        refused=(entry.get("responseStatus") or {}).get("code") == FORBIDDEN,
         credential=(extra.get("authentication.kubernetes.io/credential-id") or [""])[0],
     )

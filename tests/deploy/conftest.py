@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from tests.deploy import job
 from tests.deploy.audit import Audit
-from tests.deploy.manifests import DEPLOY
+from tests.deploy.manifests import DEPLOY, NAMESPACED
 from tests.lab import Lab
 from tests.lab.http import ApiError
 from tests.lab.processes import eventually
 
 HOME = "voicekeys-system"
 OPERATOR = "voicekeys-operator"
+APP = "voicekeys"
 TENANT = "voice"
+TEAM = "voice-prod"
 REPLICAS = 2
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 
@@ -36,6 +39,13 @@ def installed(audit: Audit) -> Iterator[Lab]:
         lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}})
         _await_policies(lab)
         yield lab
+
+
+@pytest.fixture(scope="package")
+def prepared(installed: Lab) -> Lab:
+    """`installed` with what a platform team adds to the operator's namespace: see `job.prepare`."""
+    job.prepare(installed, HOME)
+    return installed
 
 
 @pytest.fixture(scope="package")
@@ -84,11 +94,30 @@ def _checked(lab: Lab, policy: str) -> bool:
     return "typeChecking" in lab.api("GET", f"{POLICIES}/{policy}").get("status", {})
 
 
-def own_pods(lab: Lab) -> list[str]:
+@pytest.fixture(scope="package")
+def team_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """The audit log of `team`."""
+    return Audit(tmp_path_factory.mktemp("team-audit"))
+
+
+@pytest.fixture(scope="package")
+def team(team_audit: Audit) -> Iterator[Lab]:
+    """A lab with the CRDs, as an administrator leaves it, and one team's install by overlays/namespaced."""
+    with Lab.start(nodes=1, apiserver_flags=team_audit.flags) as lab:
+        lab.kubectl("apply", "-k", DEPLOY.parent / "crds", "--server-side")
+        lab.kubectl("apply", "-f", DEPLOY / "base" / "admission.yaml", "--server-side")
+        for name in (TEAM, "voice-staging"):
+            lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        lab.kubectl("apply", "-k", NAMESPACED, "--server-side", "--validate=strict")
+        yield lab
+
+
+def own_pods(lab: Lab, namespace: str = HOME) -> list[str]:
     """Return the names of the pods of the installed Deployment, once both run (on a simulated node)."""
 
     def running() -> list[str]:
-        pods = lab.api("GET", f"/api/v1/namespaces/{HOME}/pods")["items"]
+        query = f"labelSelector=app.kubernetes.io/name%3D{APP}"
+        pods = lab.api("GET", f"/api/v1/namespaces/{namespace}/pods?{query}")["items"]
         alive = [each for each in pods if each["status"].get("phase") == "Running"]
         names = sorted(each["metadata"]["name"] for each in alive if "deletionTimestamp" not in each["metadata"])
         return names if len(names) >= REPLICAS else []

@@ -8,32 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.deploy.conftest import OPERATOR
-from tests.deploy.manifests import DEPLOY, NAMESPACED, Object, pick, render
+from tests.deploy.conftest import OPERATOR, TEAM
+from tests.deploy.manifests import NAMESPACED, Object, pick, render
 from tests.deploy.reviews import own_rights
 from tests.deploy.test_rbac import AT_HOME, EVERYWHERE, expected
 from tests.lab import Lab
 from tests.lab.http import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-TEAM = "voice-prod"
 ACCOUNT = f"{TEAM}/{OPERATOR}"
 FORBIDDEN = 403
-
-
-@pytest.fixture(scope="module")
-def team() -> Iterator[Lab]:
-    """A lab with the CRDs, as an administrator leaves it, and the team's install."""
-    with Lab.start(nodes=0, scheduler=False) as lab:
-        lab.kubectl("apply", "-k", DEPLOY.parent / "crds", "--server-side")
-        lab.kubectl("apply", "-f", DEPLOY / "base" / "admission.yaml", "--server-side")
-        for name in (TEAM, "voice-staging"):
-            lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        lab.kubectl("apply", "-k", NAMESPACED, "--server-side", "--validate=strict")
-        yield lab
 
 
 def test_there_is_no_cluster_scoped_object_in_it(team: Lab) -> None:
