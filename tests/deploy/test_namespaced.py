@@ -12,11 +12,12 @@ from tests.deploy.conftest import OPERATOR, TEAM
 from tests.deploy.manifests import NAMESPACED, Object, pick, render
 from tests.deploy.reviews import own_rights
 from tests.deploy.test_rbac import AT_HOME, EVERYWHERE, expected
-from tests.lab import Lab
 from tests.lab.http import ApiError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.lab import Lab
 
 ACCOUNT = f"{TEAM}/{OPERATOR}"
 FORBIDDEN = 403

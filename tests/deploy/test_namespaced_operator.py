@@ -1,4 +1,4 @@
-"""The operator of one team, with the Roles of overlays/namespaced and no ClusterRole: the whole main job in its namespace.
+"""The operator of one team, with the Roles of overlays/namespaced and no ClusterRole: the whole main job in there.
 
 What it asks for is held against the API server's audit log: every request is one that a Role of that namespace allows.
 """
@@ -6,7 +6,7 @@ What it asks for is held against the API server's audit log: every request is on
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -52,7 +52,12 @@ def done(team: Lab, team_audit: Audit, tmp_path_factory: pytest.TempPathFactory)
     write_store(team, stores)
     notify = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "voicekeys-notify-key", "namespace": TEAM}}
     team.apply({**notify, "stringData": {"key": NOTIFY_KEY.decode()}})
-    settings = {"namespaces": TEAM, "stores_dir": stores, "pod_namespace": TEAM, "pod_name": own_pods(team, TEAM)[0]}
+    settings: dict[str, Any] = {
+        "namespaces": TEAM,
+        "stores_dir": stores,
+        "pod_namespace": TEAM,
+        "pod_name": own_pods(team, TEAM)[0],
+    }
     mark = team_audit.mark()
     operator = Operator(team, account=f"{TEAM}/{OPERATOR}", leader_election=True, **settings).start()
     world = Team(team, operator)
@@ -65,7 +70,7 @@ def done(team: Lab, team_audit: Audit, tmp_path_factory: pytest.TempPathFactory)
     job.heal(world)
     job.heal(world)
     job.come_back(world)
-    world.wait("both edits told of", lambda: job.healed_events(world) == 2)  # noqa: PLR2004
+    world.wait("both edits told of", lambda: job.healed_events(world) == 2)
     yield world, team_audit.since(mark, lambda each: each.user == USER)
     operator.stop()
 
