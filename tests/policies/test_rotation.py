@@ -16,6 +16,7 @@ from voicekeys.api.status import (
     BindingStatus,
     HistoryEntry,
     KeyStatus,
+    OldPod,
     Outcome,
     Phase,
     RotationStatus,
@@ -152,3 +153,19 @@ def test_the_history_keeps_the_last_five() -> None:
 
 def test_nothing_ends_where_nothing_began() -> None:
     assert policy.ended(QUIET, Outcome.COMPLETED, gen.NOW) is QUIET
+
+
+def test_pods_are_counted_before_the_first_of_them_ends() -> None:
+    agent = gen.agent_status(old_pods=(OldPod("u1", "a"), OldPod("u2", "b")))
+    begun = replace(policy.begun(BindingStatus(), "d1", CHANGE, gen.NOW), agents=(agent,))
+    counted = policy.counted(begun)
+    assert counted.rotation is not None
+    assert counted.rotation.pods == 2
+    fewer = policy.counted(replace(counted, agents=()))
+    assert fewer == replace(counted, agents=())
+
+
+def test_nothing_is_counted_where_nothing_changes() -> None:
+    assert policy.counted(BindingStatus()) == BindingStatus()
+    over = policy.ended(policy.begun(BindingStatus(), "d1", CHANGE, gen.NOW), Outcome.COMPLETED, gen.NOW)
+    assert policy.counted(over) == over

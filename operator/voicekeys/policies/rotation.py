@@ -83,6 +83,15 @@ def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -
     return replace(status, rotation=new)
 
 
+def counted(status: BindingStatus) -> BindingStatus:
+    """Note how many pods the change in flight has to wait for, before the first of them ends."""
+    change = status.rotation
+    if change is None or change.phase is Phase.IDLE:
+        return status
+    held = sum(len(agent.old_pods) for agent in status.agents)
+    return replace(status, rotation=replace(change, pods=max(change.pods or 0, held)))
+
+
 def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:
     """Put the change in flight into the history, of which the last five are kept."""
     change = status.rotation

@@ -200,7 +200,7 @@ class Rollouts:
         begun = replace(recorded, patched_time=now) if case.wanted.refused else policy.begin(recorded, now)
         begun = case.follow(begun, mine, trigger)
         others = [agent for agent in draft.status.agents if (agent.kind, agent.name) != (begun.kind, begun.name)]
-        draft.status = replace(draft.status, agents=(*others, begun))
+        draft.status = rotation.counted(replace(draft.status, agents=(*others, begun)))
         await self._outcome.write(observed.record, draft.status)
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
         await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)

@@ -168,8 +168,8 @@ class Watcher:
             self.last_seen = time.monotonic()
             async for line in lines:
                 self.last_seen = time.monotonic()
-                self._faults = 0
                 kind, found = self._decode(line)
+                self._faults = 0  # not before: an ERROR is a line, too, and must not be answered at once for ever
                 if kind in _CHANGES:
                     yield kind, found
 
