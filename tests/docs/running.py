@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
+# A process that starts a shell that starts the rest; `; true` keeps the shell from becoming the demo itself.
+A_SHELL = """subprocess.run(["sh", "-c", '"$@"; true', "sh", *sys.argv[1:]])"""
+BETWEEN = [sys.executable, "-c", f"import subprocess, sys; {A_SHELL}"]
+    sys.executable,
+    "-c",
+    'import subprocess, sys; subprocess.run(["sh", "-c", \'"$@"; true\', "sh", *sys.argv[1:]])',
+]
 
 
 class Demo:
@@ -30,16 +37,19 @@ class Demo:
         arguments: of the demo.
         terminal: whether its stdin is one.
         env: more environment variables.
+        shell: whether a shell stands between, as `hatch run` has one; a signal then goes to a process above that shell.
     """
 
-    def __init__(self, *arguments: str, terminal: bool = False, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, terminal: bool = False, env: dict[str, str] | None = None, shell: bool = False
+    ) -> None:
         # A short path: Vault's plugin makes Unix sockets below it.
         self.folder = Path(tempfile.mkdtemp(prefix="vk-demo-"))
         master, slave = pty.openpty()
         self._master = master
         self.said = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.lab.demo", *arguments],
+            [*(BETWEEN if shell else []), sys.executable, "-m", "tests.lab.demo", *arguments],
             cwd=ROOT,
             env={**os.environ, **(env or {}), "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"},
             stdin=slave if terminal else subprocess.DEVNULL,

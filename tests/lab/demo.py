@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.conftest import prepare, silent
@@ -88,10 +89,10 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     prepare(options.cluster, assume_yes=options.yes)
     built = time.monotonic() - began
     screen.start_clock()
-    parent = os.getppid()
+    parents = ancestors()
 
     def goes_on() -> None:
-        if os.getppid() != parent:
+        if ancestors() != parents:
             raise LabError("the process that started the demo is gone")
 
     screen.event("lab", "starting")
@@ -132,6 +133,17 @@ def show(lab: Lab, screen: Screen, timeline: Timeline, installation: Installatio
     screen.plain(lab.kubectl("-n", NAMESPACE, "get", "vkb,secret,pods"))
     screen.title("some of the operator's metrics")
     screen.plain("\n".join(metrics(port)))
+
+
+def ancestors() -> tuple[int, int]:
+    """Return the ids of the parent and of its parent: `hatch run` has a shell between itself and the demo."""
+    parent = os.getppid()
+    try:
+        # "pid (command) state parent …", where the command may hold anything.
+        stat = Path(f"/proc/{parent}/stat").read_text()
+    except OSError:
+        return parent, 0
+    return parent, int(stat.rpartition(")")[2].split()[1])
 
 
 def put(lab: Lab, screen: Screen) -> None:
