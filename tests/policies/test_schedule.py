@@ -37,6 +37,13 @@ def test_jitter_moves_by_a_tenth_at_most(seconds: float, seed: int) -> None:
     assert 0.9 * seconds * (1 - 1e-9) <= jittered(seconds, Random(seed)) <= 1.1 * seconds * (1 + 1e-9)
 
 
+def test_jitter_goes_both_ways() -> None:
+    random = Random(1)
+    moved = [jittered(100, random) for _ in range(200)]
+    assert min(moved) < 92
+    assert max(moved) > 108
+
+
 @given(attempt=st.integers(1, 10**6), seed=st.integers(), base=st.floats(0.01, 10), cap=st.floats(10, 1000))
 def test_backoff_stays_between_half_its_ceiling_and_its_ceiling(
     attempt: int, seed: int, base: float, cap: float

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from voicekeys.api import names
 from voicekeys.api.conditions import BINDING_CONDITIONS, Polarity
 from voicekeys.api.status import BindingStatus, ConditionStatus, dump_status
-from voicekeys.model.errors import ApiNotFound
+from voicekeys.model.errors import ApiNotFound, Waiting
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.conditions import Finding, merge, summarise
 from voicekeys.reconcilers.inventory import packed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _QUIET = {"Ready", "Reconciling"}  # follow from others, which have their own event
 _EXPECTED = {
     "NotRestarted", "Draining", "Rolling", "Propagating", "Coalescing", "RollingBack",
-    "WaitingForResume", "WaitingForDelete",
+    "WaitingForResume", "WaitingForDelete", "WaitingForPartition",
 }  # fmt: skip
 _ABNORMAL = {doc.type.value for doc in BINDING_CONDITIONS if doc.polarity is Polarity.ABNORMAL_TRUE}
 
@@ -114,19 +114,27 @@ class Outcome:
         """
         before = record.status()
         after = replace(draft.status, observed_generation=draft.generation, conditions=draft.conditions(now))
-        written = await self.write(record, after)
+        try:
+            written = await self.write(record, after)
+        except Waiting:
+            return False  # deleted meanwhile: the watch will say so
         if written:
             self._emit(record, before, after)
         return written
 
     async def write(self, record: BindingRecord, status: BindingStatus) -> bool:
-        """Write a status if it differs from the one in place; used before an act, too, to record its intent."""
+        """Write a status if it differs from the one in place; used before an act, too, to record its intent.
+
+        Raises:
+            Waiting: the binding was deleted meanwhile, and nothing more may be done for it (reason ``Reading``).
+            ApiError: the status could not be written.
+        """
         if packed(status) == record.status_json:
             return False
         try:
             raw = await self._cluster.replace_status(names.BINDING_KIND, record.name, record.uid, dump_status(status))
         except ApiNotFound:
-            return False  # deleted meanwhile: the watch will say so
+            raise Waiting("Reading", f"VoiceKeyBinding {record.name} was deleted") from None
         self._inventory.written(raw)
         return True
 
