@@ -24,10 +24,6 @@ ROOT = Path(__file__).parents[2]
 # A process that starts a shell that starts the rest; `; true` keeps the shell from becoming the demo itself.
 A_SHELL = """subprocess.run(["sh", "-c", '"$@"; true', "sh", *sys.argv[1:]])"""
 BETWEEN = [sys.executable, "-c", f"import subprocess, sys; {A_SHELL}"]
-    sys.executable,
-    "-c",
-    'import subprocess, sys; subprocess.run(["sh", "-c", \'"$@"; true\', "sh", *sys.argv[1:]])',
-]
 
 
 class Demo:

@@ -52,7 +52,7 @@ class Screen:
 
     def event(self, subject: str, text: str) -> None:
         """Print one line of the timeline, at once."""
-        line = Text(f"{self.seconds():6.1f} s  ", "dim")
+        line = Text().append(f"{self.seconds():6.1f} s  ", "dim")
         line.append(f"{subject:<9}", COLOURS.get(subject, "bold")).append(f" {text}")
         self.console.print(line)
 
