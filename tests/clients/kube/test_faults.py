@@ -105,14 +105,18 @@ def test_each_status_has_its_class_whatever_the_body(status: int, kind: type[Api
 
 def test_a_refused_value_is_not_repeated_but_its_field_is() -> None:
     causes = [
-        {"field": "data[api_key]", "reason": "FieldValueInvalid", "message": f'Invalid value: "{CANARY}"'},
+        {"field": "data[tls.key]", "reason": "FieldValueInvalid", "message": f'Invalid value: "{CANARY}"'},
+        {"field": f"data[{CANARY}]", "reason": "FieldValueInvalid"},
+        {"field": f"stringData.{CANARY}"},
+        {"field": "metadata.labels[team]"},
         {"field": f"<nil>{CANARY}\n", "reason": CANARY},
         {"field": "<nil>", "reason": "FieldValueInvalid"},
         "garbage",
     ]
     error = answer(422, status_of(422, "Invalid", f'Secret "a" is invalid: "{CANARY}"', name="a", causes=causes))
     assert type(error) is ApiInvalid
-    assert error.message == "patch secrets shop/key: Invalid (HTTP 422) [data[api_key] FieldValueInvalid]"
+    fields = "data[tls.key] FieldValueInvalid, data FieldValueInvalid, stringData, metadata.labels[team]"
+    assert error.message == f"patch secrets shop/key: Invalid (HTTP 422) [{fields}]"
 
 
 @pytest.mark.parametrize(

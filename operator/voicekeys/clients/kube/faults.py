@@ -67,6 +67,10 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 _WORD = re.compile(r"[A-Z][A-Za-z]{1,63}\Z")
 _FIELD = re.compile(r"[\w.\-/\[\] :<>()*]{1,200}\Z")
 _MAX_CAUSES = 5
+# https://kubernetes.io/docs/concepts/configuration/secret/#secret-types
+_SECRET_KEYS = frozenset(
+    {".dockercfg", ".dockerconfigjson", "username", "password", "ssh-privatekey", "tls.crt", "tls.key"}
+)
 # How the API server (1.34 to 1.36) words a refusal by admission; names are DNS subdomains, so nothing else can slip in.
 _REFUSED_BY = (
     ("DeniedByPolicy", re.compile(r"ValidatingAdmissionPolicy '([\w.\-]{1,253})'")),
@@ -190,9 +194,18 @@ def _fields(details: dict[str, Any]) -> str:
     for cause in _causes(details):
         path, reason = cause.get("field"), cause.get("reason")
         if isinstance(path, str) and path != "<nil>" and _FIELD.match(path):
-            named.append(f"{path} {reason}" if isinstance(reason, str) and _WORD.match(reason) else path)
+            shown = _without_values(path)
+            named.append(f"{shown} {reason}" if isinstance(reason, str) and _WORD.match(reason) else shown)
     unique = list(dict.fromkeys(named))[:_MAX_CAUSES]
     return f" [{', '.join(unique)}]" if unique else ""
+
+
+def _without_values(path: str) -> str:
+    """A field's path; below a Secret's data only the keys that Kubernetes' own types have, whatever a webhook put there."""
+    head = path.partition("[")[0].partition(".")[0]
+    if head not in {"data", "stringData"}:
+        return path
+    return path if path.removeprefix(f"{head}[").removesuffix("]") in _SECRET_KEYS else head
 
 
 def _refused_by(answer: dict[str, Any]) -> tuple[str, str] | None:
