@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -56,6 +57,8 @@ from voicekeys.telemetry.metrics import Metrics
 from voicekeys.telemetry.redaction import Redactor
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from voicekeys.api.store import StoreSpec
     from voicekeys.model.identity import Identity, WorkloadId
     from voicekeys.model.payload import KeyVersion
@@ -197,7 +200,7 @@ class Operator:
             return
         await self._stores_from_files()
         watching = asyncio.create_task(self.watchers.run(), name="watchers")
-        working = asyncio.create_task(self._work(engine), name="engine")
+        working = asyncio.create_task(self._work(engine, handlers), name="engine")
         sweeping = asyncio.create_task(self._sweep(handlers), name="sweep")
         ends = {watching, working, sweeping, asyncio.create_task(self.stop.wait(), name="stop")}
         if self.settings.leader_election:
@@ -241,9 +244,11 @@ class Operator:
         engine = Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)
         return engine, BindingHandlers(self.inventory, self.queue)
 
-    async def _work(self, engine: Engine) -> None:
+    async def _work(self, engine: Engine, handlers: BindingHandlers) -> None:
         if self.watchers is not None:
             await self.watchers.synced()
+            # kopf does not tell when its first list is over; who owns a Secret needs all bindings to be known.
+            await self.watchers.sweep_bindings(handlers.take)
         await engine.run()
 
     async def _sweep(self, handlers: BindingHandlers) -> None:
@@ -344,8 +349,8 @@ class Operator:
         for record in self.inventory.of_store(name):
             self.queue.add(record.name)
 
-    def _pods_changed(self, workload: WorkloadId) -> None:
-        for name in self.inventory.of_agent(workload):
+    def _pods_changed(self, workload: WorkloadId, followers: Collection[Name]) -> None:
+        for name in {*self.inventory.of_agent(workload), *followers}:
             self.queue.add_after(name, 0.1)
 
     def _observe(self, verb: str, resource: str, code: int, seconds: float | None) -> None:
@@ -372,6 +377,7 @@ def main() -> int:
         for fault in error.errors(include_input=False, include_url=False):
             print(f"VOICEKEYS_{str(fault['loc'][0]).upper()}: {fault['msg']}", file=sys.stderr)  # noqa: T201
         return 2
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key in memory
     redactor = Redactor()
     options = LogOptions(settings.log_level, settings.log_format, settings.log_libraries)
     setup(options, redactor)
