@@ -98,8 +98,8 @@ OVER = {"terminated": {"exitCode": 0}}
 WAITS = {"waiting": {"reason": "ContainerCreating"}}
 ENDS = {
     "running": ((), False),
-    "succeeded": ((gen.put("status.phase", "Succeeded"),), True),
-    "failed, as by eviction": ((gen.put("status.phase", "Failed"),), True),
+    "succeeded": ((gen.put("status.phase", "Succeeded"), gen.containers(OVER)), True),
+    "failed, as by eviction": ((gen.put("status.phase", "Failed"), gen.containers()), True),
     "deleted, still running": ((GONE,), False),
     "deleted, all containers terminated": ((GONE, gen.containers(OVER, OVER)), True),
     "deleted, one container runs": ((GONE, gen.containers(OVER, UP)), False),

@@ -31,13 +31,17 @@ def known(name: str = "a", **fields: Any) -> OldPod:
     return replace(OldPod(f"u-{name}", name, "node-1", 60), **fields)
 
 
-ENDED = gen.put("status.phase", "Succeeded")
+def ended_now(obj: gen.Object) -> None:
+    gen.put("status.phase", "Succeeded")(obj)
+    gen.containers({"terminated": {"exitCode": 0}})(obj)
+
+
 FOLLOWED = {
     "a pod of an older template joins": ((), seen(gen.pod("a")), "d2", (known(),), 0),
     "a pod of another template joins": ((), seen(gen.pod("a", gen.of_key("d1"))), "d2", (known(),), 0),
     "a pod of the wanted template does not": ((), seen(gen.pod("a", gen.of_key("d2"))), "d2", (), 0),
     "a pod without a trigger is the wanted one where none is wanted": ((), seen(gen.pod("a")), "", (), 0),
-    "a pod that ended before it was known never joins": ((), seen(gen.pod("a", ENDED)), "d2", (), 0),
+    "a pod that ended before it was known never joins": ((), seen(gen.pod("a", ended_now)), "d2", (), 0),
     "a pod without a node joins": (
         (),
         seen(gen.pod("a", gen.put("spec.nodeName", ""))),
@@ -52,7 +56,7 @@ FOLLOWED = {
         (known(deadline=DEADLINE),),
         0,
     ),
-    "a pod whose containers were seen terminated leaves": ((known(),), seen(gen.pod("a", ENDED)), "d2", (), 0),
+    "a pod whose containers were seen terminated leaves": ((known(),), seen(gen.pod("a", ended_now)), "d2", (), 0),
     "a pod that is gone and was seen to end leaves": ((known(),), seen(ended=("u-a",)), "d2", (), 0),
     "a pod that a rollback wants again leaves": (
         (known(),),
@@ -159,7 +163,7 @@ def test_a_pod_leaves_only_seen_or_after_its_deadline_and_a_grace(rounds: list[t
 
 def _watched(state: dict[str, str]) -> SeenPods:
     looks = {"alive old": (), "alive new": (gen.of_key("d2"),), "terminating": (gen.terminating(DEADLINE),)}
-    looks["ended"] = (ENDED,)
+    looks["ended"] = (ended_now,)
     alive = [gen.pod(uid.removeprefix("u-"), *looks[sight]) for uid, sight in state.items() if sight in looks]
     return seen(*alive, ended=tuple(uid for uid, sight in state.items() if sight == "gone seen"))
 
