@@ -21,9 +21,10 @@ case "$*" in
 esac
 mkdir -p .venv/bin
 printf '#!/bin/sh\\necho "pip $*" >> notes\\n' > .venv/bin/pip
-printf '#!/bin/sh\\necho "hatch $*" >> notes\\ncase "$*" in *"$BROKEN"*) exit 7 ;; esac\\n' > .venv/bin/hatch
+printf '#!/bin/sh\\necho "hatch $*" >> notes\\ncase "$*$" in *"$BROKEN"*) exit 7 ;; esac\\n' > .venv/bin/hatch
 chmod +x .venv/bin/pip .venv/bin/hatch
 """
+AGAIN = "hatch run test -n 0 --last-failed --last-failed-no-failures none"
 ALL = ["pip install hatch", "hatch run test", "hatch run check", "hatch run generate --check"]
 
 
@@ -56,4 +57,12 @@ def test_one_failure_fails_it_and_the_rest_is_run_all_the_same(clone: Path, verb
     done = run(clone, f"run {verb}")
     assert done.returncode == 1
     assert f"=== FAILED: {verb}" in done.stdout
-    assert (clone / "notes").read_text().splitlines() == ALL
+    again = [AGAIN] if verb == "test" else []
+    assert (clone / "notes").read_text().splitlines() == [*ALL[:2], *again, *ALL[2:]]
+
+
+def test_tests_that_fail_among_others_and_pass_alone_are_named_and_pass(clone: Path) -> None:
+    done = run(clone, "run test$")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "=== UNSTABLE" in done.stdout
+    assert (clone / "notes").read_text().splitlines() == [*ALL[:2], AGAIN, *ALL[2:]]
