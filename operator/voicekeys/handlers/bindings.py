@@ -40,9 +40,12 @@ class BindingHandlers:
     async def on_event(self, event: Mapping[str, Any], **_: object) -> None:
         """Take one watch event of a binding; a coroutine, since kopf runs plain functions in threads of their own."""
         raw = event["object"]
-        if event["type"] != "DELETED":
+        if event["type"] == "DELETED":
+            self._drop(raw)
+        else:
             self.take(raw)
-            return
+
+    def _drop(self, raw: Mapping[str, Any]) -> None:
         name = Name(raw["metadata"]["namespace"], raw["metadata"]["name"])
         known = self._inventory.bindings.get(name)
         if known is None or known.uid == raw["metadata"]["uid"]:
@@ -54,6 +57,9 @@ class BindingHandlers:
 
     def take(self, raw: Mapping[str, Any]) -> None:
         """Take a binding as it is now; a person's edit goes before the rest."""
+        if "deletionTimestamp" in raw["metadata"]:
+            self._drop(raw)  # whatever its finalizers wait for: nothing more is done for it
+            return
         name = Name(raw["metadata"]["namespace"], raw["metadata"]["name"])
         known = self._inventory.bindings.get(name)
         try:
@@ -65,6 +71,9 @@ class BindingHandlers:
         if record is not None:
             edited = known is not None and (known.generation, known.sync_now) != (record.generation, record.sync_now)
             self._queue.add(record.name, urgent=edited)
+            targets = {record.secret} | ({known.secret} if known is not None else set())
+            for rival in {other for target in targets for other in self._inventory.of_secret(target)} - {name}:
+                self._queue.add(rival)  # whose Secret it is may have changed
 
 
 def registry(handlers: BindingHandlers, login: Callable[[], Mapping[str, Any]]) -> kopf.OperatorRegistry:
@@ -91,8 +100,8 @@ def kopf_settings(random: Random) -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = NoDiffBase()
-    settings.queueing.idle_timeout = 0.1
-    settings.watching.chunk_size = 250  # a page of a list is in memory several times over while it is taken in
+    settings.queueing.idle_timeout = 0.01  # for so long an object that was taken in stays in memory
+    settings.watching.chunk_size = 100  # a page of a list is in memory several times over while it is taken in
     settings.watching.server_timeout = 290
     settings.watching.client_timeout = 320
     settings.watching.connect_timeout = 10

@@ -57,6 +57,11 @@ class Workload:
         return self.settled and self.updated >= self.replicas and self.available >= self.replicas
 
     @property
+    def spec_part(self) -> tuple[object, ...]:
+        """What people and autoscalers write, without what the controller counts."""
+        return self.uid, self.paused, self.replicas, self.selector, self.triggers, self.strategy, self.pod_spec
+
+    @property
     def grace_seconds(self) -> int:
         """The template's terminationGracePeriodSeconds."""
         return int(self.pod_spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
@@ -102,6 +107,8 @@ class Pod:
         ended: it will never run a container again; a pod that was deleted before it got a node never ran any.
         ready: it takes new calls.
         trouble: why it does not start, in the kubelet's own words (``ImagePullBackOff: …``), else empty.
+        created: when it was made.
+        ready_time: since when it is ready, or not.
     """
 
     uid: str
@@ -117,6 +124,8 @@ class Pod:
     ended: bool
     ready: bool
     trouble: str
+    created: datetime | None = None
+    ready_time: datetime | None = None
 
 
 def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
@@ -130,6 +139,7 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
     owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", []) if o.get("controller")), {})
     deadline = parse_time(metadata.get("deletionTimestamp"))
     annotations = metadata.get("annotations") or {}
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
     return Pod(
         uid=metadata["uid"],
         name=metadata["name"],
@@ -145,8 +155,10 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
             or spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
         ),
         ended=_ended(spec, status, terminating=deadline is not None),
-        ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or []),
+        ready=ready.get("status") == "True",
         trouble=_trouble(status),
+        created=parse_time(metadata.get("creationTimestamp")),
+        ready_time=parse_time(ready.get("lastTransitionTime")),
     )
 
 
@@ -161,14 +173,15 @@ def _ended(spec: Mapping[str, Any], status: Mapping[str, Any], *, terminating: b
     is the exception: a forced deletion, where the object goes first and nothing terminated is ever shown). In a pod
     that nobody deleted a terminated container is a crash: the kubelet starts it again, in the same pod (K13).
     """
+    running = [one for one in _statuses(status) if "running" in one.get("state", {})]
     if status.get("phase") in {"Succeeded", "Failed"}:
-        return True
+        # Not only a kubelet writes Failed: for a node that is lost the pod garbage collector does, which saw no end.
+        return not running
     if not terminating:
         return False
     if not spec.get("nodeName"):
         return True
     containers = status.get("containerStatuses") or []
-    running = [one for one in _statuses(status) if "running" in one.get("state", {})]
     return bool(containers) and not running and all("terminated" in one.get("state", {}) for one in containers)
 
 

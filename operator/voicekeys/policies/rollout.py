@@ -66,6 +66,8 @@ class Progress:
         troubled: pods of the wanted template that do not start.
         rolling_back: the desired digest is the previous one.
         now: wall time.
+        since: when the rollout last got on, None before it began.
+        way_back: there is another version to go back to.
     """
 
     status: AgentStatus
@@ -78,6 +80,8 @@ class Progress:
     troubled: Sequence[Pod]
     rolling_back: bool
     now: datetime
+    since: datetime | None = None
+    way_back: bool = True
 
 
 def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
@@ -138,6 +142,22 @@ def begin(status: AgentStatus, now: datetime) -> AgentStatus:
         patched_time=now,
         restarts=tuple(spent((*restarts, now), now))[-MAX_RESTARTS:],
     )
+
+
+def progressed(status: AgentStatus, new: Sequence[Pod]) -> datetime | None:
+    """When a rollout last got on: its patch, a new pod that got ready, the oldest one that still starts.
+
+    A large workload, or one whose pods wait for calls to end, takes many times as long as one pod may take.
+
+    Args:
+        status: what is recorded of the agent.
+        new: its pods of the wanted template.
+    """
+    if status.patched_time is None:
+        return None
+    ready = [pod.ready_time for pod in new if pod.ready and pod.ready_time is not None]
+    starting = [pod.created for pod in new if not pod.ready and pod.created is not None]
+    return max([status.patched_time, *ready, *sorted(starting)[:1]])
 
 
 def finish(status: AgentStatus) -> AgentStatus:
@@ -201,7 +221,7 @@ def _after_patch(progress: Progress) -> Step:
             f"{workload.strategy['partition']} take it when you set partition to 0"
         )
         return Step(Do.WATCH, Verdict("WaitingForPartition", message))
-    since = status.patched_time or progress.now
+    since = progress.since or status.patched_time or progress.now
     due = since + progress.settings.timeout
     if progress.now < due:
         back = "go back to the previous key" if progress.rolling_back else "restart on the new key"
@@ -210,7 +230,7 @@ def _after_patch(progress: Progress) -> Step:
         )
     trouble = _trouble(progress.troubled)
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
-    if progress.rolling_back or status.previous_digest is None:
+    if progress.rolling_back or status.previous_digest is None or not progress.way_back:
         return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
     # What follows ". Version" is replaced by the two versions' numbers as soon as the way back is taken.
     advice = "Versions are being changed back: put a working key into Vault"

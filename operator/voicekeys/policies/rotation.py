@@ -72,12 +72,18 @@ def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -
     """
     identity = f"v{change.version}-{change.digest[:8]}"
     current = status.rotation
-    in_flight = current is not None and current.phase is not Phase.IDLE
-    if change.refused or baseline == change.digest or (in_flight and current is not None and current.id == identity):
-        return status
-    if in_flight:
-        status = ended(status, Outcome.SUPERSEDED, now)
     before = status.key.version if status.key else change.version
+    other = False  # whether a change to another data is in flight
+    if current is not None and current.phase is not Phase.IDLE:
+        if current.id == identity:
+            return status
+        other = not current.id.endswith(f"-{change.digest[:8]}")
+        # What no pod has served with yet is nothing to go back to.
+        before = before if current.phase is Phase.DRAINING else current.from_version
+    if change.refused or (baseline == change.digest and not other):
+        return status
+    if current is not None and current.phase is not Phase.IDLE:
+        status = ended(status, Outcome.SUPERSEDED, now)
     phase = next_phase(current.phase if current else Phase.IDLE, Event.KEY_CHANGED)
     new = RotationStatus(identity, phase, before, change.version, now.replace(microsecond=0))
     return replace(status, rotation=new)
@@ -90,6 +96,20 @@ def counted(status: BindingStatus) -> BindingStatus:
         return status
     held = sum(len(agent.old_pods) for agent in status.agents)
     return replace(status, rotation=replace(change, pods=max(change.pods or 0, held)))
+
+
+def retried(status: BindingStatus, now: datetime) -> BindingStatus:
+    """Forget that a key was refused, so that it is tried once more, also where the way back is being taken."""
+    change = status.rotation
+    if change is None or change.refused_digest is None:
+        return status
+    change = replace(change, refused_digest=None)
+    if change.phase is not Phase.ROLLING_BACK:
+        return replace(status, rotation=change)
+    moment = now.replace(microsecond=0)
+    agents = tuple(replace(one, patched_time=moment) if one.patched_time else one for one in status.agents)
+    phase = next_phase(change.phase, Event.KEY_CHANGED)
+    return replace(status, rotation=replace(change, phase=phase), agents=agents)
 
 
 def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:

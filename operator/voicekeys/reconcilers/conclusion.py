@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voicekeys.api.binding import Agent
-    from voicekeys.api.status import AgentStatus, RotationStatus
+    from voicekeys.api.status import AgentStatus, OldPod, RotationStatus
     from voicekeys.policies.rollout import Step
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
@@ -36,7 +36,9 @@ class Taken:
     status: AgentStatus | None
 
 
-def conclude(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken]) -> list[tuple[str, str, str]]:
+def conclude(
+    observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken], left: Sequence[AgentStatus]
+) -> list[tuple[str, str, str]]:
     """Note conditions, phase and history in the draft.
 
     Args:
@@ -44,13 +46,15 @@ def conclude(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[T
         draft: its status in the making; ``agents`` is set.
         wanted: what its pods should have.
         taken: each agent's step.
+        left: what is recorded of agents that the binding names no more, and whose old pods have not ended.
 
     Returns:
         Events to emit: kind, reason, message.
     """
     for one in taken:
         draft.wake_at(one.step.wake)
-    events = _move(observed, draft, wanted, taken)
+    held = [pod for one in (*(one.status for one in taken), *left) if one is not None for pod in one.old_pods]
+    events = _move(observed, draft, wanted, taken, len(held))
     open_steps = [one.step for one in taken if one.step.do is not Do.NOTHING]
     worst = next((step for step in open_steps if step.stalls), open_steps[0] if open_steps else None)
     refused = _refusal(observed, wanted) if wanted.refused else None
@@ -60,7 +64,8 @@ def conclude(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[T
         (draft.stall if worst.stalls else draft.progress)(worst.verdict)
     if taken:
         _agents(draft, taken, refused or (worst.verdict if worst is not None else None))
-        _calls(draft, taken, wanted)
+    if taken or left:
+        _calls(draft, taken, wanted, held)
     draft.ready = _ready(observed, wanted, taken)
     return events
 
@@ -78,9 +83,8 @@ def _agents(draft: Draft, taken: Sequence[Taken], wrong: Verdict | None) -> None
     draft.true(Is.AGENTS_CURRENT, "Current", f"every pod of {count} that takes new calls has the current key")
 
 
-def _calls(draft: Draft, taken: Sequence[Taken], wanted: Wanted) -> None:
+def _calls(draft: Draft, taken: Sequence[Taken], wanted: Wanted, old: Sequence[OldPod]) -> None:
     held = [one.agent for one in taken if one.status is not None and one.status.digest != wanted.digest]
-    old = [pod for one in taken if one.status is not None for pod in one.status.old_pods]
     vanished = [pod for pod in old if pod.vanished_time is not None]
     named = [pod.name for pod in (vanished or old)]
     names = ", ".join(named[:NAMED_PODS]) + (", …" if len(named) > NAMED_PODS else "")
@@ -102,16 +106,17 @@ def _calls(draft: Draft, taken: Sequence[Taken], wanted: Wanted) -> None:
         draft.true(Is.CALLS_DRAINED, "Drained", "no pod holds an older key")
 
 
-def _move(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken]) -> list[tuple[str, str, str]]:
+def _move(
+    observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken], held: int
+) -> list[tuple[str, str, str]]:
     """Move the key change through its phases; at the end it goes into the history."""
     change = draft.status.rotation
     if change is None or change.phase is Phase.IDLE:
         return []
-    held = sum(len(one.status.old_pods) for one in taken if one.status is not None)
     phase = _advanced(change.phase, taken, held, wanted)
     counted = None if phase is Phase.STAGED else held  # before the restart every pod is on the old key
     change = replace(change, phase=phase, pods_on_old_key=counted, pods=max(change.pods or 0, held))
-    if any(one.step.do is Do.ROLL_BACK for one in taken):
+    if any(one.step.do is Do.ROLL_BACK for one in taken) and change.refused_digest != wanted.digest:
         phase = rotation.next_phase(phase, Event.REFUSED)
         change = replace(change, phase=phase, refused_digest=wanted.digest)
         draft.wake_at(observed.now)
@@ -120,12 +125,14 @@ def _move(observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Take
         return []
     outcome = Ended.ROLLED_BACK if wanted.refused else Ended.COMPLETED
     draft.status = rotation.ended(draft.status, outcome, observed.now)
-    return [_announced(change, outcome)]
+    return [_announced(change, outcome, draft.status.history[-1].unwitnessed)]
 
 
-def _announced(change: RotationStatus, outcome: Ended) -> tuple[str, str, str]:
+def _announced(change: RotationStatus, outcome: Ended, unseen: int) -> tuple[str, str, str]:
     if outcome is Ended.COMPLETED:
         message = f"version {change.to_version} is in use; {change.pods or 0} pods on the old key have ended"
+        if unseen:
+            message += f", {unseen} of them without anyone having seen it"
         return "Normal", "KeyChanged", message
     message = f"version {change.to_version} was refused, version {change.from_version} is back"
     return "Warning", "RolledBack", message

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 WORKERS = 16
+MIN_PAUSE_SECONDS = 0.5
+"""Between a reconcile and the look that it asks for: whatever it asks, the API server is not asked in a loop."""
 
 
 class Measure(Protocol):
@@ -93,7 +95,8 @@ class Engine:
         else:
             self._failures.pop(key, None)
             if wake is not None:
-                self._queue.add_after(key, (wake - self._clock.now()).total_seconds())
+                seconds = (wake - self._clock.now()).total_seconds()
+                self._queue.add_after(key, max(MIN_PAUSE_SECONDS, seconds))
         self._measure(kind, outcome, time.perf_counter() - started)
 
     def _again(self, key: Name, error: Retryable | None) -> None:

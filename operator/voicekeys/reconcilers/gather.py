@@ -129,11 +129,15 @@ class Gatherer:
         """
         found = {}
         for agent in observed.spec.agents:
-            workload = WorkloadId(agent.kind.value, observed.name.namespace, agent.name)
-            raw = await self._cluster.get_workload(workload)
-            if raw is not None:
-                found[agent] = parse_workload(workload, raw)
+            workload = await self.workload(WorkloadId(agent.kind.value, observed.name.namespace, agent.name))
+            if workload is not None:
+                found[agent] = workload
         return found
+
+    async def workload(self, workload: WorkloadId) -> Workload | None:
+        """One workload, read now; None where it does not exist."""
+        raw = await self._cluster.get_workload(workload)
+        return parse_workload(workload, raw) if raw is not None else None
 
 
 def source_id(observed: Observed, version: int) -> SourceId:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from voicekeys.api.names import TRIGGER_PREFIX
+from voicekeys.model.identity import Name
 from voicekeys.model.workload import parse_pod
 from voicekeys.policies.pods import SeenPods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-    from voicekeys.model.identity import Name, WorkloadId
-    from voicekeys.model.workload import Pod, Workload
+    from voicekeys.model.identity import WorkloadId
+    from voicekeys.model.workload import Pod
     from voicekeys.reconcilers.ports import Cluster
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ RESTART_SECONDS = 5.0
 class _Watched:
     """One workload's pods."""
 
+    selector: str
     users: set[Name] = field(default_factory=set)
     alive: dict[str, Pod] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
@@ -42,24 +44,38 @@ class PodTracker:
 
     Args:
         cluster: for the watches.
-        on_change: told the workload when one of its pods changed.
+        on_change: told the workload when one of its pods changed, and the bindings that follow it.
     """
 
-    def __init__(self, cluster: Cluster, on_change: Callable[[WorkloadId], None]) -> None:
+    def __init__(self, cluster: Cluster, on_change: Callable[[WorkloadId, Collection[Name]], None]) -> None:
         self._cluster = cluster
         self._on_change = on_change
         self._watched: dict[WorkloadId, _Watched] = {}
 
-    def follow(self, workload: Workload, binding: Name) -> SeenPods | None:
-        """Watch a workload's pods on behalf of a binding; None until they were listed once."""
-        watched = self._watched.get(workload.id)
+    def follow(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name) -> SeenPods | None:
+        """Watch a workload's pods on behalf of a binding; None until they were listed once.
+
+        Args:
+            workload: whose pods.
+            selector: which they are; empty where nobody knows any more, and every pod of the namespace is watched.
+            binding: who asks.
+        """
+        watched, text = self._watched.get(workload), selector_text(selector)
         if watched is None:
-            watched = self._watched[workload.id] = _Watched()
-            work = self._watch(workload.id, selector_text(workload.selector), watched)
-            watched.task = asyncio.create_task(work, name=f"pods of {workload.id}")
-            watched.task.add_done_callback(lambda task: self._ended(workload.id, task))
+            watched = self._start(workload, _Watched(text))
+        elif text not in {"", watched.selector} and watched.selector:
+            # Made anew with another selector, while pods of the old one may still be there: from now on, see them all.
+            if watched.task is not None:
+                watched.task.cancel()
+            watched = self._start(workload, _Watched("", watched.users, ended=watched.ended))
         watched.users.add(binding)
         return SeenPods(watched.alive, watched.ended) if watched.synced else None
+
+    def _start(self, workload: WorkloadId, watched: _Watched) -> _Watched:
+        self._watched[workload] = watched
+        watched.task = asyncio.create_task(self._watch(workload, watched), name=f"pods of {workload}")
+        watched.task.add_done_callback(lambda task: self._ended(workload, task))
+        return watched
 
     def release(self, workload: WorkloadId, binding: Name) -> None:
         """End a binding's interest; the last one ends the watch."""
@@ -82,8 +98,9 @@ class PodTracker:
         if task.cancelled() or task.exception() is None:
             return
         log.error("pod watch failed, begins anew", workload=str(workload), exc_info=task.exception())
-        self._watched.pop(workload, None)
-        asyncio.get_running_loop().call_later(RESTART_SECONDS, self._on_change, workload)
+        watched = self._watched.pop(workload, None)
+        users = watched.users if watched is not None else set[Name]()
+        asyncio.get_running_loop().call_later(RESTART_SECONDS, self._on_change, workload, users)
 
     async def close(self) -> None:
         """End every watch."""
@@ -93,8 +110,8 @@ class PodTracker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, workload: WorkloadId, selector: str, watched: _Watched) -> None:
-        async for kind, raw in self._cluster.watch("pods", workload.namespace, selector):
+    async def _watch(self, workload: WorkloadId, watched: _Watched) -> None:
+        async for kind, raw in self._cluster.watch("pods", workload.namespace, watched.selector):
             if kind == "LISTING":
                 watched.listed = set()
                 continue
@@ -103,7 +120,7 @@ class PodTracker:
             else:
                 _note(watched, kind, parse_pod(raw, prefix=TRIGGER_PREFIX))
             if watched.synced:
-                self._on_change(workload)
+                self._on_change(workload, watched.users)
 
 
 def _note(watched: _Watched, kind: str, pod: Pod) -> None:

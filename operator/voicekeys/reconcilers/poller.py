@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BURST = 32  # reads at one time; as many as the client has connections
 QUIET_OUTAGE_SECONDS = 10.0  # a shorter outage is not written into every binding's status
 MAX_ERROR_BACKOFF = 300.0
+ALONE = 2  # so often may one source close the floodgate before an answer to it; then the fault is its own
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Source:
     read_at: float = 0.0  # wall time, seconds since 1970, of the last successful read; 0: none yet
     due: float = 0.0  # monotonic seconds
     failures: int = 0
+    alone: int = 0  # times in a row that it failed as if the whole store were down, while others were answered
     reading: bool = False
     subscribers: dict[Name, str] = field(default_factory=dict)  # binding to its environment
 
@@ -103,6 +105,8 @@ class StorePoller:
         source = self.sources.get(source_id)
         if source is None:
             source = self.sources[source_id] = Source(source_id)
+            if self.down is not None and self.told_down:
+                source.error, source.failures = self.down, 1  # its turn as the probe may be long in coming
             self._schedule(source, self._clock.monotonic())
         source.subscribers.setdefault(name, "")
         return source
@@ -184,7 +188,10 @@ class StorePoller:
         try:
             key = await self._vault.read(source.id.identity, source.id.path, source.id.version)
         except StoreDown as error:
-            self._gone_down(source, error)
+            if self.down is None and source.alone >= ALONE and len(self.sources) > 1:
+                self._failed(source, error)  # the store was answering others each time: it is this source alone
+            else:
+                self._gone_down(source, error)
         except SourceError as error:
             self._answered()
             self._failed(source, error)
@@ -206,7 +213,7 @@ class StorePoller:
 
     def _succeeded(self, source: Source, key: KeyVersion) -> None:
         changed = source.error is not None or _differs(source.key, key)
-        source.key, source.error, source.failures = key, None, 0
+        source.key, source.error, source.failures, source.alone = key, None, 0, 0
         source.read_at = self._clock.now().timestamp()
         if changed:
             self._on_change(source)
@@ -221,6 +228,7 @@ class StorePoller:
     def _gone_down(self, source: Source, error: StoreDown) -> None:
         if self.down is None:
             self._down_since, self._probes = self._clock.monotonic(), 0
+            source.alone += 1
         self.down = error
         if source.key is None or self.told_down:
             self._failed(source, error)
@@ -259,7 +267,7 @@ class StorePoller:
         self.down, self.told_down = None, False
         now = self._clock.monotonic()
         for source in self.sources.values():
-            if source.failures and not source.reading:
+            if source.failures and source.alone < ALONE and not source.reading:
                 source.failures = 0
                 self._schedule(source, now)
         self._tell_all(None)

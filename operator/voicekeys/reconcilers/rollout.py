@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.names import trigger_annotation
-from voicekeys.model.errors import Waiting
+from voicekeys.model.errors import ApiConflict, Waiting
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
@@ -18,9 +18,13 @@ from voicekeys.policies.rollout import Do, Step
 from voicekeys.reconcilers.conclusion import Taken, conclude
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from voicekeys.api.binding import Agent
     from voicekeys.api.status import AgentStatus
     from voicekeys.model.digest import Digester
+    from voicekeys.model.identity import Name
     from voicekeys.model.workload import Workload
     from voicekeys.policies.pods import SeenPods
     from voicekeys.reconcilers.gather import Gatherer, Observed
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.ports import Cluster
     from voicekeys.reconcilers.siblings import Siblings
     from voicekeys.reconcilers.sync import Wanted
+
+
+NO_TRIGGER = "-"
+"""A trigger that no pod has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +120,15 @@ class Rollouts:
             status = known.get((agent.kind, agent.name))
             workload = workloads.get(agent)
             if workload is None:
-                taken.append(Taken(agent, _missing(observed, agent), status))
+                taken.append(Taken(agent, _missing(observed, agent), status and self._left(observed, status)))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
-        draft.status = replace(draft.status, agents=tuple(one.status for one in taken if one.status is not None))
-        for kind, reason, message in conclude(observed, draft, wanted, taken):
+        named = {(agent.kind, agent.name) for agent in observed.spec.agents}
+        removed = [self._left(observed, status) for key, status in known.items() if key not in named]
+        left = [status for status in removed if status.old_pods]
+        agents = (*(one.status for one in taken if one.status is not None), *left)
+        draft.status = replace(draft.status, agents=agents)
+        for kind, reason, message in conclude(observed, draft, wanted, taken, left):
             self._outcome.event(observed.record, kind, reason, message)
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
@@ -124,18 +136,35 @@ class Rollouts:
         _warn(case)
         workload, name = case.workload, case.observed.name
         settled = recorded.digest == case.wanted.digest and recorded.patched_time is None and not recorded.old_pods
-        if settled:
+        # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
+        if settled and not (status is None and recorded.trigger):
             self._tracker.release(workload.id, name)
             counted = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, _misused(case), counted)
-        seen = self._tracker.follow(workload, name)
-        if seen is None:
-            raise Waiting("Reading", f"listing the pods of {workload.id}")
-        mine = case.mine(seen)
-        if _resumed(case) and recorded.patched_time is not None:
+        mine = case.mine(self._seen(workload.id, workload.selector, name))
+        if recorded.patched_time is not None and (_resumed(case, recorded, mine) or _calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, _counted(case, recorded, mine))
+
+    def _seen(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name) -> SeenPods:
+        seen = self._tracker.follow(workload, selector, binding)
+        if seen is None:
+            raise Waiting("Reading", f"listing the pods of {workload}")
+        return seen
+
+    def _left(self, observed: Observed, status: AgentStatus) -> AgentStatus:
+        """Follow the old pods of a workload that is gone, or that the binding names no more, to their end."""
+        workload = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+        if not status.old_pods:
+            self._tracker.release(workload, observed.name)
+            return status
+        seen = self._seen(workload, {}, observed.name)
+        known = {pod.uid: seen.alive[pod.uid] for pod in status.old_pods if pod.uid in seen.alive}
+        annotation = trigger_annotation(observed.name.name)
+        mine = on_old_key.SeenPods(known, seen.ended)
+        old, lost = on_old_key.follow(status.old_pods, mine, annotation, NO_TRIGGER, observed.now)
+        return replace(status, old_pods=old, unwitnessed=(status.unwitnessed or 0) + lost or None)
 
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
@@ -148,10 +177,9 @@ class Rollouts:
             recorded = await self._patch(case, recorded, mine)
             rolling = Verdict("Rolling", f"{case.workload.id} restarts on the new key")
             return Step(Do.WATCH, rolling, case.observed.now + timedelta(seconds=1)), recorded
-        if not waiting:
-            recorded = case.follow(recorded, mine, case.trigger(recorded))
-            recorded = policy.finish(recorded) if step.do is Do.NOTHING else recorded
-        return step, recorded
+        # Until the template is patched, the pods of former changes go on to end.
+        recorded = case.follow(recorded, mine, (recorded.trigger or "") if waiting else case.trigger(recorded))
+        return step, policy.finish(recorded) if step.do is Do.NOTHING else recorded
 
     def _recorded(self, case: Case, status: AgentStatus | None) -> AgentStatus:
         """What is known of an agent, reconciled with what its workload carries now."""
@@ -170,7 +198,7 @@ class Rollouts:
 
     def _progress(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> policy.Progress:
         observed, trigger = case.observed, case.trigger(recorded)
-        secret = case.draft.status.secret
+        secret, change = case.draft.status.secret, case.draft.status.rotation
         written = secret.written_time if secret and secret.written_time else observed.now
         old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
         new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
@@ -186,6 +214,8 @@ class Rollouts:
             troubled=[pod for pod in new if pod.trouble and not pod.ready],
             rolling_back=bool(case.wanted.refused),
             now=observed.now,
+            since=policy.progressed(recorded, new),
+            way_back=change is None or change.from_version != change.to_version,
         )
 
     async def _block(self, case: Case) -> Verdict | None:
@@ -203,9 +233,23 @@ class Rollouts:
         draft.status = rotation.counted(replace(draft.status, agents=(*others, begun)))
         await self._outcome.write(observed.record, draft.status)
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
-        await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)
+        await self._annotate(workload, triggers)
         self._outcome.event(observed.record, "Normal", "RolloutStarted", f"{workload.id} restarts on the new key")
         return replace(begun, trigger=trigger, digest=case.wanted.digest)
+
+    async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
+        """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
+        spec = workload.spec_part
+        for last in (False, False, False, True):
+            try:
+                await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)
+            except ApiConflict:
+                again = None if last else await self._gatherer.workload(workload.id)
+                if again is None or again.spec_part != spec:
+                    raise
+                workload = again
+            else:
+                return
 
 
 def _missing(observed: Observed, agent: Agent) -> Step:
@@ -234,11 +278,25 @@ def _warn(case: Case) -> None:
             case.draft.true(condition, *verdict)
 
 
-def _resumed(case: Case) -> bool:
-    """Whether a pause ended: the rollout's timeout runs from the resume."""
-    before = case.draft.status.conditions
+def _resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
+    """Whether a pause ended and no new pod is there yet: the rollout's timeout runs from the resume."""
+    before, trigger = case.draft.status.conditions, case.trigger(recorded)
     waited = any(old.type == Is.AGENTS_CURRENT and old.reason == "WaitingForResume" for old in before)
-    return waited and not case.workload.paused
+    began = any(not on_old_key.is_old(pod, case.annotation, trigger) for pod in mine.alive.values())
+    return waited and not case.workload.paused and not began
+
+
+def _calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
+    """Whether the next new pod waits for the calls of an old one, as without a surge: that is no fault of the key."""
+    trigger, pods = case.trigger(recorded), mine.alive.values()
+    draining = any(
+        pod.terminating and not pod.ended for pod in pods if on_old_key.is_old(pod, case.annotation, trigger)
+    )
+    new = [pod for pod in pods if not on_old_key.is_old(pod, case.annotation, trigger)]
+    starting = any(not pod.ready and not pod.terminating for pod in new)
+    half = case.observed.spec.rollout.timeout / 2  # so that the time is not written anew at each look
+    late = recorded.patched_time is not None and case.observed.now - recorded.patched_time >= half
+    return draining and not starting and late
 
 
 def _counted(case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:

@@ -101,15 +101,16 @@ def status_of(store: Store, bindings: int, now: datetime) -> StoreStatus:
         message = "every binding reads with the operator's own Vault login: only this store's rules keep tenants apart"
         findings[Is.IDENTITY_LENT] = Finding(ConditionStatus.TRUE, "IdentityLent", message)
     reachable = findings[Is.REACHABLE]
-    progressing = None
-    if reachable.status is not ConditionStatus.TRUE and stalled is None:
+    progressing, ready = None, Verdict("Answers", "Vault answers")
+    if stalled is None and store.poller is not None and not store.poller.sources:
+        # Nothing is on its way that anyone could wait for: the settings are usable, and no more is known.
+        ready = Verdict(reachable.reason, reachable.message)
+    elif reachable.status is not ConditionStatus.TRUE and stalled is None:
         progressing = Verdict(reachable.reason, reachable.message)
     if store.spec.suspend:
         stalled = Verdict("Suspended", "spec.suspend stops every read from this store")
         findings[Is.SUSPENDED] = Finding(ConditionStatus.TRUE, *stalled)
-    findings |= {
-        Is(kind): one for kind, one in summarise(stalled, progressing, Verdict("Answers", "Vault answers")).items()
-    }
+    findings |= {Is(kind): one for kind, one in summarise(stalled, progressing, ready).items()}
     conditions = merge(before.conditions, {str(k): v for k, v in findings.items()}, store.generation, now)
     return replace(
         before,
@@ -126,6 +127,11 @@ def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
         verdict = store.problem or Verdict("NotConnected", "nothing is read from this store")
         unknown = Finding(ConditionStatus.UNKNOWN, *verdict)
         return {Is.REACHABLE: unknown, Is.LOGGED_IN: unknown}, store.problem, verdict.message if store.problem else ""
+    if not poller.sources:
+        unused = Finding(
+            ConditionStatus.UNKNOWN, "NotUsed", "no binding uses this store, so nothing is read from Vault"
+        )
+        return {Is.REACHABLE: unused, Is.LOGGED_IN: unused}, None, ""
     denied = _denied(poller)
     logged_in = Finding(ConditionStatus.UNKNOWN, "NotYet", "no binding has asked for a login yet")
     if denied is not None:
@@ -136,9 +142,7 @@ def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
         down = Finding(ConditionStatus.FALSE, poller.down.reason, poller.down.message)
         return {Is.REACHABLE: down, Is.LOGGED_IN: logged_in}, None, poller.down.message
     if not poller.answered:
-        quiet = Finding(
-            ConditionStatus.UNKNOWN, "NotYet", "nothing was read from Vault yet: no binding uses this store"
-        )
+        quiet = Finding(ConditionStatus.UNKNOWN, "NotYet", "nothing was read from Vault yet")
         return {Is.REACHABLE: quiet, Is.LOGGED_IN: logged_in}, None, ""
     answers = Finding(ConditionStatus.TRUE, "Answers", f"Vault answers at {store.spec.vault.address}")
     return {Is.REACHABLE: answers, Is.LOGGED_IN: logged_in}, None, denied.message if denied else ""

@@ -139,14 +139,15 @@ class Stores:
                 await self._start(store)
 
     async def _start(self, store: Store) -> None:
-        store.problem = None
         if store.spec.suspend:
+            store.problem = None
             return
         try:
             store.client = await self._connect(store.name, store.spec)
         except VoiceKeysError as error:
             store.problem = Verdict(error.reason, error.message)
             return
+        store.problem = None
         interval = store.spec.poll.interval
         store.poller = StorePoller(
             store.client,

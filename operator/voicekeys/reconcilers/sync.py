@@ -114,9 +114,7 @@ class Sync:
         handled = observed.status.handled.sync_now if observed.status.handled else None
         if not asked or asked == handled:
             return
-        change = draft.status.rotation
-        change = replace(change, refused_digest=None) if change else None
-        draft.status = replace(draft.status, handled=Handled(sync_now=asked), rotation=change)
+        draft.status = rotation.retried(replace(draft.status, handled=Handled(sync_now=asked)), observed.now)
         if not source.pending:
             self._stores.read_now(source)
 
@@ -133,6 +131,7 @@ class Sync:
             draft.false(Is.SOURCE_REACHABLE, source.error.reason, source.error.message)
         if source.key is None:
             wanted = self._in_place(observed, source.error)
+            _doubt(observed, draft, source.error)
         else:
             wanted = self._rendered(observed, draft, source.key)
         self._freshness(observed, draft, wanted.created_time)
@@ -142,12 +141,17 @@ class Sync:
     def _in_place(self, observed: Observed, error: SourceError | None) -> Wanted:
         """Scenario D: the last good Secret has to do, and does."""
         status = observed.status
+        if error is None:
+            raise Waiting("Reading", "no key was read yet")
         if status.secret is None or status.key is None:
-            message = error.message if error else "no key was read yet"
-            raise Waiting(error.reason if error else "Reading", message)
+            raise Waiting(error.reason, error.message)
         if status.digest_key != self._digester.key_id:
-            raise Waiting("Reading", "the fingerprint key is a new one, so the key must be read before all else")
-        return Wanted(status.secret.digest, None, status.key.version, status.key.created_time)
+            message = f"the fingerprint key is a new one, so the key must be read before all else: {error.message}"
+            raise Waiting(error.reason, message)
+        refused = (status.rotation.refused_digest if status.rotation else None) or ""
+        if refused == status.secret.digest:
+            refused = ""  # the way back was not taken yet: that needs the key of before
+        return Wanted(status.secret.digest, None, status.key.version, status.key.created_time, refused)
 
     def _rendered(self, observed: Observed, draft: Draft, key: KeyVersion) -> Wanted:
         data = render.render(observed.spec.target, key, observed.spec.source.path)
@@ -171,7 +175,15 @@ class Sync:
             )
             raise Terminal("PreviousKeyLost", message)
         data = render.render(observed.spec.target, source.key, observed.spec.source.path)
-        return Wanted(self._digester.of_payload(data), data, version, source.key.created_time, refused)
+        digest = self._digester.of_payload(data)
+        proven = {one for agent in observed.status.agents for one in (agent.digest, agent.previous_digest)}
+        if proven and not {digest, UNKNOWN_DIGEST} & proven:
+            message = (
+                f"the new key was refused by its pods, and version {version} in Vault is not what they had before "
+                "(the key was deleted and made again?). Put a working key into Vault"
+            )
+            raise Terminal("PreviousKeyLost", message)
+        return Wanted(digest, data, version, source.key.created_time, refused)
 
     def _freshness(self, observed: Observed, draft: Draft, created: datetime) -> None:
         limits = observed.spec.rotation
@@ -215,7 +227,7 @@ class Sync:
         else:
             digests = self._digester.of_values(wanted.data)
             found = policy.difference(observed.secret, metadata, digests)
-            if found is None and observed.status.observed_generation != observed.generation:
+            if found is None and not _is_confirmed(observed):
                 # What an edit of the binding took away (a label, the owner) can only be seen by applying all of it.
                 found = Verdict("MetadataDiffers", "the binding was edited")
             if found is not None:
@@ -224,7 +236,8 @@ class Sync:
                 await self._write(observed, wanted, metadata, present)
                 self._report_heal(observed, wanted, found)
         self._note(observed, draft, wanted)
-        draft.true(Is.SECRET_SYNCED, "Synced", f"Secret {name.name} holds version {wanted.version} of the key")
+        if Is.SECRET_SYNCED not in draft.findings:
+            draft.true(Is.SECRET_SYNCED, "Synced", f"Secret {name.name} holds version {wanted.version} of the key")
 
     def _check_claim(self, observed: Observed) -> None:
         mine = policy.Claim(observed.record.created, observed.name.name)
@@ -302,8 +315,9 @@ class Sync:
         status = observed.status
         same_target = status.secret is not None and status.secret.name == observed.record.secret.name
         same_data = status.secret is not None and status.secret.digest == wanted.digest
+        same_key = status.key is not None and status.key.version == wanted.version
         same_spec = status.observed_generation == observed.generation and status.digest_key == self._digester.key_id
-        if not (same_target and same_data and same_spec):
+        if not (same_target and same_data and same_key and same_spec):
             return
         message = f"{found.message}; Secret {observed.record.secret.name} was put right"
         self._outcome.event(observed.record, "Warning", found.reason, message)
@@ -322,3 +336,18 @@ class Sync:
             fingerprint = self._digester.of_key(wanted.data)
             old = KeyStatus(wanted.version, wanted.created_time.replace(microsecond=0), fingerprint, due)
         draft.status = replace(draft.status, secret=secret, key=old, digest_key=self._digester.key_id)
+
+
+def _is_confirmed(observed: Observed) -> bool:
+    """Whether the Secret was brought to what the binding, as it now is, asks for."""
+    synced = any(old.type == Is.SECRET_SYNCED and old.status == "True" for old in observed.status.conditions)
+    return synced and observed.status.observed_generation == observed.generation
+
+
+def _doubt(observed: Observed, draft: Draft, error: SourceError | None) -> None:
+    """Say so where the Secret in place may not be what the binding, edited since, asks for."""
+    if error is None or _is_confirmed(observed):
+        return
+    message = f"the Secret is as it was before, since what the binding asks for cannot be read: {error.message}"
+    draft.false(Is.SECRET_SYNCED, error.reason, message)
+    draft.progress(Verdict(error.reason, message))

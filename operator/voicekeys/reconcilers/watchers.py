@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from voicekeys.api import names
+from voicekeys.model.errors import ApiError
 from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.secret import parse_secret
 
@@ -86,12 +87,14 @@ class Watchers:
 
     async def _secrets(self, scope: str) -> None:
         listed: set[Name] = set()
+        before: dict[Name, int] = {}
         first = True
         async for kind, raw in self._cluster.watch("secrets", scope, _OURS):
             if kind == "LISTING":
                 listed = set()
+                before = {name: record.resource_version for name, record in self._inventory.secrets.items()}
             elif kind == "SYNCED":
-                self._sweep_secrets(scope, listed)
+                self._sweep_secrets(scope, {name: seen for name, seen in before.items() if name not in listed})
                 if first:
                     first = False
                     self._one_synced()
@@ -114,9 +117,11 @@ class Watchers:
         if not record.same_as(known):
             self._wake(self._inventory.of_secret(name))
 
-    def _sweep_secrets(self, scope: str, listed: set[Name]) -> None:
-        gone = [name for name in self._inventory.secrets if name not in listed and scope in {"", name.namespace}]
-        for name in gone:
+    def _sweep_secrets(self, scope: str, missing: Mapping[Name, int]) -> None:
+        for name, seen in missing.items():
+            known = self._inventory.secrets.get(name)
+            if known is None or known.resource_version != seen or scope not in {"", name.namespace}:
+                continue  # of another scope, or written while the list was under way
             del self._inventory.secrets[name]
             self._wake(self._inventory.of_secret(name))
 
@@ -141,16 +146,22 @@ class Watchers:
 
     async def _namespaces_by_name(self) -> None:
         """Without cluster-wide rights each namespace's labels are read by its name, once a minute."""
-        first = True
+        first, known = True, False
         while True:
             for namespace in self._namespaces:
-                raw = await self._cluster.get_namespace(namespace)
+                try:
+                    raw = await self._cluster.get_namespace(namespace)
+                except ApiError as error:
+                    log.warning("namespace not read", namespace=namespace, reason=error.reason, message=error.message)
+                    break
                 if raw is not None:
                     self._namespace("MODIFIED", raw)
-            if first:
+            else:
+                known = True
+            if known and first:
                 first = False
                 self._one_synced()
-            await asyncio.sleep(60)
+            await asyncio.sleep(60 if known else 5)
 
     def _namespace(self, kind: str, raw: Mapping[str, Any]) -> None:
         name, labels = raw["metadata"]["name"], raw["metadata"].get("labels") or {}
@@ -169,13 +180,18 @@ class Watchers:
         """
         for scope in self._namespaces or ("",):
             seen: set[Name] = set()
+            before = {name: record.uid for name, record in self._inventory.bindings.items()}
             async for kind, raw in self._cluster.watch(names.BINDING_PLURAL, scope):
                 if kind == "SYNCED":
                     break
                 if kind == "ADDED":
                     seen.add(_name(raw))
                     take(raw)
-            for gone in [one for one in self._inventory.bindings if one not in seen and scope in {"", one.namespace}]:
+            missing = [one for one in before if one not in seen and scope in {"", one.namespace}]
+            for gone in missing:
+                known = self._inventory.bindings.get(gone)
+                if known is None or known.uid != before[gone]:
+                    continue  # made while the list was under way
                 self._inventory.remove(gone)
                 self._queue.add(gone)
 
