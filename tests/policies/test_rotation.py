@@ -169,3 +169,50 @@ def test_nothing_is_counted_where_nothing_changes() -> None:
     assert policy.counted(BindingStatus()) == BindingStatus()
     over = policy.ended(policy.begun(BindingStatus(), "d1", CHANGE, gen.NOW), Outcome.COMPLETED, gen.NOW)
     assert policy.counted(over) == over
+
+
+def test_what_was_never_served_with_is_nothing_to_go_back_to() -> None:
+    rolling = replace(QUIET, key=replace(KEY, version=8), rotation=replace(IN_FLIGHT, id="v8-other"))
+    begun = policy.begun(rolling, "d1", replace(CHANGE, version=9), gen.at(5))
+    assert begun.rotation is not None
+    assert (begun.rotation.from_version, begun.rotation.to_version) == (7, 9)
+
+
+def test_what_serves_and_only_drains_is_what_to_go_back_to() -> None:
+    change = replace(IN_FLIGHT, id="v8-other", phase=Phase.DRAINING)
+    begun = policy.begun(replace(QUIET, key=replace(KEY, version=8), rotation=change), "d1", CHANGE, gen.at(5))
+    assert begun.rotation is not None
+    assert begun.rotation.from_version == 8
+
+
+def test_the_key_of_before_put_again_ends_the_change_in_flight() -> None:
+    status = replace(QUIET, rotation=replace(IN_FLIGHT, phase=Phase.ROLLING_BACK, id="v8-other"))
+    begun = policy.begun(status, CHANGE.digest, replace(CHANGE, version=9), gen.at(5))
+    assert [one.outcome for one in begun.history] == [Outcome.SUPERSEDED]
+    assert begun.rotation is not None
+    assert (begun.rotation.phase, begun.rotation.to_version) == (Phase.STAGED, 9)
+
+
+def test_the_same_data_under_a_newer_version_goes_on() -> None:
+    status = replace(QUIET, rotation=IN_FLIGHT)
+    assert policy.begun(status, CHANGE.digest, replace(CHANGE, version=9), gen.at(5)) is status
+
+
+@pytest.mark.parametrize("rotation", [None, IN_FLIGHT], ids=["no change", "not refused"])
+def test_nothing_is_tried_again(rotation: RotationStatus | None) -> None:
+    status = replace(QUIET, rotation=rotation)
+    assert policy.retried(status, gen.NOW) is status
+
+
+def test_a_refused_key_is_tried_again_after_the_way_back() -> None:
+    refused = replace(IN_FLIGHT, phase=Phase.IDLE, refused_digest="d2")
+    tried = policy.retried(replace(QUIET, rotation=refused), gen.NOW)
+    assert tried.rotation == replace(refused, refused_digest=None)
+
+
+def test_a_refused_key_is_tried_again_with_all_its_time_on_the_way_back() -> None:
+    agents = (gen.agent_status(patched_time=gen.NOW), gen.agent_status(name="other"))
+    refused = replace(IN_FLIGHT, phase=Phase.ROLLING_BACK, refused_digest="d2")
+    tried = policy.retried(replace(QUIET, rotation=refused, agents=agents), gen.at(60))
+    assert tried.rotation == replace(refused, refused_digest=None, phase=Phase.STAGED)
+    assert [one.patched_time for one in tried.agents] == [gen.at(60), None]
