@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import uuid
+from asyncio.sslproto import SSLProtocol
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXIT_LOST_LEASE = 3
+TLS_BUFFER = 64 * 1024  # bytes of each TLS connection, of which there are dozens; asyncio would take 256 KiB
 STORE_SETTLE_SECONDS = 2.0  # a store's status waits for the burst of its bindings to pass
 
 
@@ -378,6 +380,7 @@ def main() -> int:
             print(f"VOICEKEYS_{str(fault['loc'][0]).upper()}: {fault['msg']}", file=sys.stderr)  # noqa: T201
         return 2
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key in memory
+    SSLProtocol.max_size = TLS_BUFFER
     redactor = Redactor()
     options = LogOptions(settings.log_level, settings.log_format, settings.log_libraries)
     setup(options, redactor)

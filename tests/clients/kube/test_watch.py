@@ -56,8 +56,8 @@ async def test_a_list_in_pages_then_changes(faulty: FaultServer, shaky: KubeSess
     seen = Seen(shaky, selector="x=y", times=QUICK)
     assert await seen.first(6) == ["ADDED a", "ADDED b", "ADDED c", SYNCED, "MODIFIED a", "DELETED b"]
     first, second, third = (request.query for request in faulty.requests)
-    assert first == "limit=500&labelSelector=x%3Dy"
-    assert second == "limit=500&labelSelector=x%3Dy&continue=more"
+    assert first == "limit=100&labelSelector=x%3Dy"
+    assert second == "limit=100&labelSelector=x%3Dy&continue=more"
     assert "resourceVersion=10&" in third
     assert "allowWatchBookmarks=true" in third
     assert "timeoutSeconds=290" in third

@@ -25,7 +25,8 @@ Event = tuple[str, Object]
 
 LISTING: Final = "LISTING"
 SYNCED: Final = "SYNCED"
-CHUNK: Final = 500
+CHUNK: Final = 100
+"""Objects in a page of a list. Decoded, a page takes ten times its length: it sets the peak of memory."""
 HEALTHY_SECONDS: Final = 5.0
 """A watch that lived this long, or gave an event, was no failure: the next one starts without a pause."""
 
@@ -141,6 +142,7 @@ class Watcher:
             self.last_seen = time.monotonic()
             for item in items:
                 yield "ADDED", item
+            del page, items  # not to be in memory beside the next one
             following = metadata.get("continue")
             if not following:
                 break
