@@ -1,0 +1,31 @@
+"""A lab of its own with all of `deploy/` on it, and an audit log, for the tests of leaks, tenants and standby."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.deploy.audit import Audit
+from tests.deploy.conftest import own_pods
+from tests.lab import Lab
+from tests.reconcilers.harness import install_deploy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="package")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """The audit log of `cluster`."""
+    return Audit(tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture(scope="package")
+def cluster(audit: Audit) -> Iterator[Lab]:
+    """A lab with `deploy/`, whose pods are simulated: the operators of the tests are processes that name one as theirs."""
+    with Lab.start(nodes=1, apiserver_flags=audit.flags) as lab:
+        install_deploy(lab)
+        lab.kubectl("-n", "voicekeys-system", "scale", "deployment", "voicekeys-operator", "--replicas=2")
+        own_pods(lab)
+        yield lab
