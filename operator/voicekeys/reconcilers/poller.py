@@ -205,8 +205,8 @@ class StorePoller:
 
     def _wait(self, source: Source, *, first: bool) -> float:
         if source.failures == 0:
-            # After a first read the sources spread over the whole interval; later they only drift.
-            return self.interval * self._random.uniform(0.05, 1) if first else jittered(self.interval, self._random)
+            # After a first read, and once the start is over, the sources spread over one interval; later they drift.
+            return self.interval * self._random.uniform(0.25, 1.25) if first else jittered(self.interval, self._random)
         asked = source.error.retry_after if source.error and source.error.retry_after else 0.0
         base = max(2.0, min(self.interval, 30.0))
         return max(asked, backoff(source.failures, self._random, base=base, cap=MAX_ERROR_BACKOFF))
