@@ -78,19 +78,22 @@ def test_another_path_that_cannot_be_read_is_not_ready(world: World) -> None:
 
 
 def test_a_vanished_pod_of_a_deleted_workload_makes_no_loop(world: World) -> None:
-    begin(world, drain="40s", pod={"terminationGracePeriodSeconds": 1})
+    begin(world, drain="40s", pod={"terminationGracePeriodSeconds": 6})
     draining(world)
-    path = world.path("Deployment", "agent")
-    world.lab.api("DELETE", path, {"propagationPolicy": "Orphan"})
-    world.until("AgentsCurrent", "False", "WorkloadMissing")
     for pod in old_pods(world):
         force(world, pod["name"])
-    time.sleep(6)
-    lines = [line for line in world.operator.logs() if world.namespace in str(line)]
-    before = world.operator.metric("voicekeys_reconciles_total", kind="VoiceKeyBinding") or 0
+    world.until("CallsDrained", "Unknown", "Unwitnessed")
+    world.lab.api("DELETE", world.path("Deployment", "agent"), {"propagationPolicy": "Orphan"})
+    world.until("AgentsCurrent", "False", "WorkloadMissing")
+    time.sleep(14)  # deadline and one full grace
+    before = reconciles(world)
     time.sleep(2)
-    after = world.operator.metric("voicekeys_reconciles_total", kind="VoiceKeyBinding") or 0
-    assert after - before < 200, f"{after - before} reconciles in 2 s; {len(lines)} lines"
+    assert reconciles(world) - before < 200, "in 2 s"
+    assert is_true(world.binding(), "CallsDrained")
+
+
+def reconciles(world: World) -> float:
+    return world.operator.metric("voicekeys_reconciles_total", kind="VoiceKeyBinding") or 0
 
 
 def test_old_pods_of_a_deleted_workload_are_seen_to_end(world: World) -> None:
