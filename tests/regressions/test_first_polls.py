@@ -19,11 +19,11 @@ async def test_first_polls_let_the_start_pass_and_then_keep_to_the_budget(monkey
     for number in range(PATHS):
         poller.subscribe(SourceId("store", WHO, f"path-{number}"), Name("tenant", f"voice-{number}"))
     await run_for(poller, clock, 0.2 * INTERVAL, monkeypatch)
-    assert len(set(vault.reads[:PATHS])) == PATHS, "each path once before any a second time"
+    assert len(set(vault.reads)) == PATHS
+    assert len(vault.reads) <= PATHS + 1, "in a fifth of an interval each path is read once, and the next is due later"
     dues = sorted((source.due - 1000) / INTERVAL for source in poller.sources.values())[
         :-1
     ]  # one may have had its turn
-    assert dues[0] > 0.2
-    assert dues[-1] < 1.3
+    assert dues[-2] < 1.3
     fullest = max(sum(1 for due in dues if start <= due < start + 0.25) for start in dues)
     assert fullest < 0.25 * PATHS * 1.5, "no quarter of an interval has much more than a quarter of the polls"
