@@ -23,7 +23,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 @pytest.fixture(scope="package")
 def cluster(audit: Audit) -> Iterator[Lab]:
-    """A lab with `deploy/`, whose pods are simulated: the operators of the tests are processes that name one as theirs."""
+    """A lab with `deploy/`, whose pods are simulated: the tests' operators are processes that name one as theirs."""
     with Lab.start(nodes=1, apiserver_flags=audit.flags) as lab:
         install_deploy(lab)
         lab.kubectl("-n", "voicekeys-system", "scale", "deployment", "voicekeys-operator", "--replicas=2")

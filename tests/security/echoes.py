@@ -72,7 +72,7 @@ async def not_http(exchange: Exchange) -> web.StreamResponse:
     _, values = await _values(exchange)
     transport = exchange._request.transport
     assert transport is not None
-    transport.write(f"{values[0]} 200 {values[0]}\r\n\r\n".encode())  # type: ignore[attr-defined]
+    transport.write(f"{values[0]} 200 {values[0]}\r\n\r\n".encode())
     transport.close()
     return web.Response()
 

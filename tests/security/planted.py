@@ -33,7 +33,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815  the name is the base class's
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -50,7 +50,7 @@ def main() -> None:
     logging.getLogger("careless").debug("login with %s", key("debug_line"))
     print(Careless(key("repr")), file=sys.stderr)
     try:
-        raise ValueError(key("traceback"))
+        int(key("traceback"))
     except ValueError:
         traceback.print_exc()
     (Path(tempfile.gettempdir()) / "careless.txt").write_text(key("file"))

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tests.lab import Lab
 
 NAMESPACE = "canary"
-ACCOUNT = f"{HOME}/voicekeys-operator"
 
 # Bindings whose key Vault's proxy tells in its answer, and the reason that the operator must give.
 VAULT_TELLS = {
@@ -121,7 +120,7 @@ class Run:
 
     def _start(self) -> None:
         file = self.lab.dir / "canary.kubeconfig"
-        token = self.lab.cluster.token_for(*ACCOUNT.split("/"))
+        token = self.lab.cluster.token_for(HOME, "voicekeys-operator")
         self.secrets["the operator's token"] = token.encode()
         kubeconfig.write(file, api_url=self.api.url, ca_file=self.lab.ca_file, token=token)
         self.operator = Operator(self.lab, "canary", kubeconfig=file, log_libraries=True, log_level="DEBUG")
@@ -165,14 +164,14 @@ class Run:
         meta = {"name": "canary-credentials", "namespace": HOME}
         self.lab.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": credentials})
         reference = {"name": meta["name"]}
-        logins = {
+        logins: dict[str, dict[str, Any]] = {
             "static": {"token": {"secretRef": reference | {"key": "static"}}},
             "approle": {"appRole": {"roleId": role_id, "secretRef": reference | {"key": "secret-id"}}},
             "repeats": {"jwt": {"mountPath": "repeats", "role": "voicekeys"}},
             "garbled": {"jwt": {"mountPath": "garbled", "role": "voicekeys"}},
         }
         for name, login in logins.items():
-            auth = {"kubernetes": None} | login
+            auth = {"kubernetes": None, **login}
             self.world.store(f"canary-{name}", rules, vault={"address": self.vault.url}, auth=auth)
         self.vault.add(echoes.login_repeats, "POST", "auth/repeats/login")
         self.vault.add(echoes.login_garbled, "POST", "auth/garbled/login")

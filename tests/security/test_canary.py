@@ -1,6 +1,6 @@
 """No value leaks: a whole run with forced failures, at DEBUG, leaves no key in any channel, in no encoding.
 
-`test_checker` proves that a leak would be seen; here each failure is proven to have happened, and the search finds none.
+`test_checker` proves that a leak would be seen; here each failure is shown to have happened, and none is found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The checker of the canary test, checked: a leak planted in each channel of a real process and a real cluster is seen."""
+"""The checker of the canary test, checked: a leak planted in each channel of a real process and cluster is seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.security import material
 from tests.security.evidence import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.lab import Lab
 
@@ -46,7 +46,7 @@ OBJECTS = {
     "pod_environment": "/pods",
     "status_of_a_store": "/voicekeystores",
 }
-WRITTEN = {
+WRITTEN: dict[str, Callable[[str], str]] = {
     "event": lambda value: base64.b64encode(b"x" + value.encode()).decode(),
     "condition": lambda value: urllib.parse.quote(value, safe=""),
     "status_of_a_store": lambda value: value.encode().hex(),
@@ -65,16 +65,16 @@ def keys() -> dict[str, str]:
 def evidence(cluster: Lab, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """What a careless process and careless objects leave behind."""
     folder = tmp_path_factory.mktemp("planted")
-    argv = [sys.executable, Path(__file__).with_name("planted.py"), f"--key={keys['command_line']}"]
+    argv: list[str | Path] = [sys.executable, Path(__file__).with_name("planted.py"), f"--key={keys['command_line']}"]
     pid = cluster.processes.start("planted", argv, env={**keys, "TMPDIR": str(folder)})
-    port = eventually(lambda: re.search(r"port=(\d+)", cluster.logs("planted")), "the careless process", seconds=20)
+    (port,) = eventually(lambda: re.findall(r"port=(\d+)", cluster.logs("planted")), "the careless process", seconds=20)
     cluster.make_namespace(NAMESPACE)
-    written = {place: WRITTEN.get(place, str)(value) for place, value in keys.items()}
+    written = {place: WRITTEN[place](value) if place in WRITTEN else value for place, value in keys.items()}
     cluster.apply(planted(written, cluster.vault_addr))
     tell(cluster, "voicekeybindings", NAMESPACE, written["condition"])
     tell(cluster, "voicekeystores", "", written["status_of_a_store"])
     found = Evidence()
-    found.take_process(pid, f"http://127.0.0.1:{port[1]}", folder)
+    found.take_process(pid, f"http://127.0.0.1:{port}", folder)
     found.add("log", cluster.logs("planted"))
     found.take_objects(cluster)
     yield found

@@ -1,7 +1,7 @@
 """Tenant B tries to read tenant A's key in every way that the API offers, and is refused, each time in words.
 
-Who refuses is told apart: the API server's schema (nothing is stored), the store's rules (no login is made), Vault's own
-policy (the rules are wide open on purpose), and the admission policies that hold the operator.
+Who refuses is told apart: the API server's schema (nothing is stored), the store's rules (no login is made),
+Vault's own policy (the rules are wide open on purpose), and the admission policies that hold the operator.
 """
 
 from __future__ import annotations
