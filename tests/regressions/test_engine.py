@@ -236,3 +236,28 @@ def test_a_binding_that_is_being_deleted_acts_no_more(world: World) -> None:
     world.steady(lambda: (world.data(), world.trigger()), 4, "Secret and template")
     assert world.data() == before
     world.patch(made, {"metadata": {"finalizers": None}})
+
+
+def test_a_store_that_is_gone_is_not_said_to_answer(world: World) -> None:
+    world.put()
+    world.bind()
+    world.ready(version=1)
+    world.delete(world.store_object())
+    world.until("Reconciling", "True", "StoreNotFound")
+    assert condition_of(world.binding(), "SourceReachable")["status"] == "Unknown"  # type: ignore[index]
+    world.store()
+    raw = world.ready(version=1)
+    assert is_true(raw, "SourceReachable")
+
+
+def test_an_edit_of_a_store_makes_nothing_unready(world: World) -> None:
+    world.put()
+    world.bind()
+    world.ready(version=1)
+    before = len(world.statuses.of(world.namespace))
+    for seconds in (6, 7, 8):
+        world.store(poll={"interval": f"{seconds}s"})
+        world.annotate("voice", sync_now=str(seconds))
+        time.sleep(0.5)
+    time.sleep(1)
+    assert all(is_true(one, "Ready") for one in world.statuses.of(world.namespace)[before:])

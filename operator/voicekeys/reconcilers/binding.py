@@ -82,7 +82,7 @@ class BindingReconciler:
             await self._steps(observed, draft)
         except Waiting as waiting:
             if waiting.reason == "Reading":
-                return None  # nothing is known yet, and nothing is said; the poller wakes us
+                return draft.wake  # nothing is known yet, and nothing is said; the poller wakes us
             _fault(observed, draft, waiting)
             draft.progress(Verdict(waiting.reason, waiting.message))
         except Terminal as terminal:

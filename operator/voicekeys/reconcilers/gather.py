@@ -44,7 +44,7 @@ class Observed:
         spec: parsed.
         status: parsed, as last written.
         store: the store that it names, None where there is none.
-        labels: of the binding's namespace.
+        labels: of the binding's namespace, None while it was not seen yet.
         secret: the target Secret if it carries our label.
         rivals: claims of other bindings on the same Secret.
         now: wall time.
@@ -55,7 +55,7 @@ class Observed:
     spec: BindingSpec
     status: BindingStatus
     store: StoreSpec | None
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
     secret: SecretView | None
     rivals: tuple[Claim, ...]
     now: datetime
@@ -106,7 +106,7 @@ class Gatherer:
             spec=record.spec(),
             status=record.status(),
             store=self._stores.spec(record.store),
-            labels=self._inventory.namespaces.get(name.namespace, {}),
+            labels=self._inventory.namespaces.get(name.namespace),
             secret=secret.view() if secret else None,
             rivals=tuple(Claim(other.created, other.name.name) for other in others),
             now=self._clock.now(),

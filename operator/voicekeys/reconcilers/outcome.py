@@ -40,6 +40,7 @@ class Draft:
     def __init__(self, observed: Observed) -> None:
         self.status: BindingStatus = observed.status
         self.generation = observed.generation
+        self.observed_at = observed.now
         self.findings: dict[str, Finding] = {}
         self.stalled: Verdict | None = None
         self.progressing: Verdict | None = None

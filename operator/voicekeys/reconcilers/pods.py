@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class _Watched:
     ended: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     synced: bool = False
+    since: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
 
 
@@ -70,6 +72,10 @@ class PodTracker:
             watched = self._start(workload, _Watched("", watched.users, ended=watched.ended))
         watched.users.add(binding)
         return SeenPods(watched.alive, watched.ended) if watched.synced else None
+
+    def waited(self, workload: WorkloadId) -> float:
+        """Seconds since a workload's pods were first asked for."""
+        return time.monotonic() - self._watched[workload].since
 
     def _start(self, workload: WorkloadId, watched: _Watched) -> _Watched:
         self._watched[workload] = watched

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.sync import Wanted
 
 
+LISTING_SECONDS = 5.0
+"""So long a list of pods may take before it is worth a word."""
 NO_TRIGGER = "-"
 """A trigger that no pod has."""
 
@@ -120,11 +122,11 @@ class Rollouts:
             status = known.get((agent.kind, agent.name))
             workload = workloads.get(agent)
             if workload is None:
-                taken.append(Taken(agent, _missing(observed, agent), status and self._left(observed, status)))
+                taken.append(Taken(agent, _missing(observed, agent), status and self._left(observed, draft, status)))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
-        removed = [self._left(observed, status) for key, status in known.items() if key not in named]
+        removed = [self._left(observed, draft, status) for key, status in known.items() if key not in named]
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
         draft.status = replace(draft.status, agents=agents)
@@ -141,25 +143,29 @@ class Rollouts:
             self._tracker.release(workload.id, name)
             counted = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, _misused(case), counted)
-        mine = case.mine(self._seen(workload.id, workload.selector, name))
+        mine = case.mine(self._seen(workload.id, workload.selector, name, case.draft))
         if recorded.patched_time is not None and (_resumed(case, recorded, mine) or _calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, _counted(case, recorded, mine))
 
-    def _seen(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name) -> SeenPods:
+    def _seen(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name, draft: Draft) -> SeenPods:
         seen = self._tracker.follow(workload, selector, binding)
+        if seen is None and self._tracker.waited(workload) >= LISTING_SECONDS:
+            message = f"the pods of {workload} cannot be listed, so nothing is restarted: see the operator's log"
+            raise Waiting("PodsNotListed", message)
         if seen is None:
+            draft.wake_in(LISTING_SECONDS, draft.observed_at)
             raise Waiting("Reading", f"listing the pods of {workload}")
         return seen
 
-    def _left(self, observed: Observed, status: AgentStatus) -> AgentStatus:
+    def _left(self, observed: Observed, draft: Draft, status: AgentStatus) -> AgentStatus:
         """Follow the old pods of a workload that is gone, or that the binding names no more, to their end."""
         workload = WorkloadId(status.kind.value, observed.name.namespace, status.name)
         if not status.old_pods:
             self._tracker.release(workload, observed.name)
             return status
-        seen = self._seen(workload, {}, observed.name)
+        seen = self._seen(workload, {}, observed.name, draft)
         known = {pod.uid: seen.alive[pod.uid] for pod in status.old_pods if pod.uid in seen.alive}
         annotation = trigger_annotation(observed.name.name)
         mine = on_old_key.SeenPods(known, seen.ended)

@@ -101,6 +101,11 @@ class Stores:
         store = self.all.get(name)
         return store.spec if store else None
 
+    def is_starting(self, name: str) -> bool:
+        """Whether a store has no poller only because it is being connected; its bindings are woken afterwards."""
+        store = self.all.get(name)
+        return store is not None and store.poller is None and store.problem is None and not store.spec.suspend
+
     async def upsert(self, raw: Mapping[str, Any]) -> None:
         """Take in a store from the API server or a file (which has no UID).
 

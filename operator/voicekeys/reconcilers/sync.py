@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
-from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, Terminal, Waiting
+from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, StoreDown, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import access, freshness, render, rotation
@@ -93,16 +93,23 @@ class Sync:
         """
         name = observed.spec.source.store_ref.name
         if observed.store is None:
-            raise Waiting(
-                "StoreNotFound", f"there is no VoiceKeyStore {name}: create it, or change spec.source.storeRef"
-            )
+            missing = f"there is no VoiceKeyStore {name}: create it, or change spec.source.storeRef"
+            draft.unknown(Is.SOURCE_REACHABLE, "StoreNotFound", missing)
+            raise Waiting("StoreNotFound", missing)
+        if observed.labels is None:
+            raise Waiting("Reading", f"the labels of namespace {observed.name.namespace} are not known yet")
         refusal = access.refusal(observed.spec, observed.name.namespace, observed.labels, observed.store)
         if refusal is not None:
             self._stores.release(observed.name)
+            draft.unknown(Is.SOURCE_REACHABLE, *refusal)
             raise Terminal(*refusal)
         source = self._gatherer.source(observed)
+        if source is None and self._stores.is_starting(name):
+            raise Waiting("Reading", f"VoiceKeyStore {name} is being connected")
         if source is None:
-            raise Waiting("StoreNotUsable", f"VoiceKeyStore {name} cannot be used: see `kubectl describe vks {name}`")
+            unusable = f"VoiceKeyStore {name} cannot be used: see `kubectl describe vks {name}`"
+            draft.unknown(Is.SOURCE_REACHABLE, "StoreNotUsable", unusable)
+            raise Waiting("StoreNotUsable", unusable)
         self._sync_now(observed, draft, source)
         if source.pending:
             raise Waiting("Reading", f"reading {observed.spec.source.path} from VoiceKeyStore {name}")
@@ -167,6 +174,9 @@ class Sync:
         source = self._gatherer.previous(observed, version)
         if source is None or source.pending:
             raise Waiting("Reading", f"reading version {version} of {observed.spec.source.path} to go back to it")
+        if source.key is None and isinstance(source.error, StoreDown):
+            message = f"version {version} is to be put back as soon as it can be read: {source.error.message}"
+            raise Waiting(source.error.reason, message)
         if source.key is None:
             reason = source.error.message if source.error else "it was not read"
             message = (
