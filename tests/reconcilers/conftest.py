@@ -28,7 +28,9 @@ def account() -> dict[str, str]:
 @pytest.fixture(scope="package")
 def cluster(account: dict[str, str]) -> Iterator[Lab]:
     """A lab of its own: `deploy/` brings cluster-wide policies, which other tests should not meet by chance."""
-    with Lab.start() as lab:
+    # Many rollouts go on at the same time, which the controllers' own limits (20 requests a second) would stretch.
+    quick = ["--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-deployment-syncs=20"]
+    with Lab.start(controller_manager_flags=quick) as lab:
         account["name"] = install_deploy(lab)
         yield lab
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import threading
 import time
@@ -98,7 +99,7 @@ class Operator:
             **settings,
         }
         self.env = {f"VOICEKEYS_{key.upper()}": str(value) for key, value in chosen.items()}
-        self.env["PYTHONDONTWRITEBYTECODE"] = "1"
+        self.env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
         self.url = ""
         self.pid = 0
         self._starts = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from tests.reconcilers._own_check import check_binding
+from tests.reconcilers.check import violations
 from tests.reconcilers.world import World
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StatusWatch:
     def _take(self, event: dict[str, Any]) -> None:
         raw = event["object"]
         if event["type"] in {"ADDED", "MODIFIED"}:
-            wrong = check_binding(raw)
+            wrong = violations(raw, finished=False)
             self._seen.setdefault(raw["metadata"]["namespace"], []).append((raw["metadata"]["name"], raw, wrong))
 
     def of(self, namespace: str, name: str = "voice") -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import yaml
 
 from tests.lab.processes import every
 from tests.reconcilers import objects
-from tests.reconcilers._own_check import check_binding
+from tests.reconcilers.check import check_binding, check_store, violations
 from tests.reconcilers.harness import found
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class World:
 
     # ---- waiting
 
-    def wait(self, what: str, check: Callable[[], Any], seconds: float = 30, pause: float = 0.25) -> Any:
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = 60, pause: float = 0.25) -> Any:
         """Call `check` until it gives something true, and return that; AssertionError with all of the tenant else."""
         for _ in every(pause, seconds):
             if result := check():
@@ -197,7 +197,7 @@ class World:
         raise AssertionError(f"after {seconds:g} s still not: {what}\n{self.describe()}")
 
     def until(
-        self, condition: str, status: str, reason: str = "", *, name: str = "voice", seconds: float = 30
+        self, condition: str, status: str, reason: str = "", *, name: str = "voice", seconds: float = 60
     ) -> Object:
         """Wait for a condition of a binding, and return the binding."""
 
@@ -210,7 +210,7 @@ class World:
         answer: Object = self.wait(f"{name}: {condition}={status} {reason}", look, seconds)
         return answer
 
-    def ready(self, name: str = "voice", version: int | None = None, seconds: float = 30) -> Object:
+    def ready(self, name: str = "voice", version: int | None = None, seconds: float = 60) -> Object:
         """Wait until a binding is Ready for its newest generation (and holds this version), and return it."""
 
         def look() -> Object | None:
@@ -223,7 +223,7 @@ class World:
         answer: Object = self.wait(f"{name} ready{f' with version {version}' if version else ''}", look, seconds)
         return answer
 
-    def idle(self, name: str = "voice", version: int | None = None, seconds: float = 40) -> Object:
+    def idle(self, name: str = "voice", version: int | None = None, seconds: float = 60) -> Object:
         """Wait until a binding is Ready and no pod holds an older key, and return it."""
 
         def look() -> Object | None:
@@ -257,9 +257,14 @@ class World:
 
     def check(self) -> None:
         """Hold every binding's status against the invariants: as it is, and as it ever was where that was watched."""
+        for _ in every(0.25, 3):
+            if not any(violations(raw) for raw in self.bindings()):
+                break
         for raw in self.bindings():
-            wrong = check_binding(raw)
-            assert not wrong, f"{wrong}\n{self.describe()}"
+            check_binding(raw)
+        store = found(self.store_object)
+        if store is not None:
+            check_store(store, finished=False)
         if self.statuses is not None:
             self.statuses.check(self.namespace)
 
