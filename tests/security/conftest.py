@@ -29,3 +29,9 @@ def cluster(audit: Audit) -> Iterator[Lab]:
         lab.kubectl("-n", "voicekeys-system", "scale", "deployment", "voicekeys-operator", "--replicas=2")
         own_pods(lab)
         yield lab
+
+
+@pytest.fixture(scope="package")
+def approle(cluster: Lab) -> tuple[str, str]:
+    """A role id and a secret id that read every path."""
+    return cluster.enable_approle()

@@ -77,8 +77,9 @@ UNUSABLE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 class Run:
     """The run, from start to end; `go` does it."""
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    def __init__(self, lab: Lab, folder: Path, approle: tuple[str, str]) -> None:
         self.lab = lab
+        self.approle = approle
         self.folder = folder
         self.evidence = Evidence()
         self.secrets: dict[str, bytes] = {}
@@ -157,7 +158,7 @@ class Run:
         self.world.store(rules=rules, vault={"address": self.vault.url})
         wrong_ca = {"address": self.lab.vault_addr.replace("http:", "https:"), "insecure": None}
         self.world.store("tls", rules, vault=wrong_ca | {"caBundle": self.lab.ca_file.read_text()})
-        static, role_id, secret_id = self.random("static-token"), *self.lab.enable_approle()
+        static, role_id, secret_id = self.random("static-token"), *self.approle
         self.lab.vault("POST", "auth/token/create", {"id": static, "policies": ["voicekeys-approle"], "ttl": "1h"})
         credentials = {"static": static, "secret-id": secret_id}
         self.secrets |= {name: value.encode() for name, value in credentials.items()}

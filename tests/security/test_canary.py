@@ -20,9 +20,9 @@ pytestmark = pytest.mark.simulated_nodes
 
 
 @pytest.fixture(scope="module")
-def run(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(cluster: Lab, approle: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run, done."""
-    made = Run(cluster, tmp_path_factory.mktemp("canary"))
+    made = Run(cluster, tmp_path_factory.mktemp("canary"), approle)
     made.go()
     return made
 
