@@ -201,7 +201,7 @@ def _fields(details: dict[str, Any]) -> str:
 
 
 def _without_values(path: str) -> str:
-    """A field's path; below a Secret's data only the keys that Kubernetes' own types have, whatever a webhook put there."""
+    """A field's path; below a Secret's data only keys of Kubernetes' own types: a webhook may put anything there."""
     head = path.partition("[")[0].partition(".")[0]
     if head not in {"data", "stringData"}:
         return path
