@@ -54,7 +54,8 @@ class BindingRecord:
         spec = self.spec()
         self.store = sys.intern(spec.source.store_ref.name)
         self.environment = sys.intern(spec.environment)
-        self.secret = Name(self.name.namespace, spec.target.effective_secret_name(self.name.name))
+        secret = Name(self.name.namespace, spec.target.effective_secret_name(self.name.name))
+        self.secret = self.name if secret == self.name else secret
         self.agents = tuple(WorkloadId(agent.kind.value, self.name.namespace, agent.name) for agent in spec.agents)
 
     @property

@@ -96,6 +96,12 @@ class StorePoller:
         self.told_down = False
 
     @property
+    def starting(self) -> bool:
+        """Whether reads were asked for and none has ended, well or badly."""
+        idle = self.answered or self.down is not None or not self.sources
+        return not idle and all(source.pending for source in self.sources.values())
+
+    @property
     def interval(self) -> float:
         """Seconds between two reads of one source, at present."""
         return poll_interval(len(self.sources), self._budget, self._fixed)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.stores import Store, Stores
 
 _RETRY = timedelta(seconds=30)
+_LOOK_AGAIN = timedelta(seconds=1)
 LOGIN_REASONS = frozenset({"LoginDenied", "CredentialUnavailable", "TokenRejected"})
 """Reasons of `SourceError` that are about the login, not about the key."""
 
@@ -61,6 +62,8 @@ class StoreReconciler:
         if store.poller is None and not store.spec.suspend:
             await self._stores.retry(store)
         now = self._clock.now()
+        if store.poller is not None and store.poller.starting:
+            return now + _LOOK_AGAIN  # nothing is known yet, and nothing is said: else each restart would write it
         bindings = sum(1 for _ in self._inventory.of_store(store.name))
         if not store.from_file:
             await self._write(store, status_of(store, bindings, now))

@@ -219,6 +219,7 @@ class Stores:
         if poller is None:
             return None
         source = poller.subscribe(source_id, binding)
+        table[binding] = source.id  # one for all that share it
         if source.subscribers.get(binding) != environment:
             news = environment not in source.subscribers.values()
             source.subscribers[binding] = environment
