@@ -20,7 +20,7 @@ BINDINGS, PATHS, NAMESPACES = 40, 8, 2
 @pytest.mark.own_control_plane
 def test_the_counts_of_a_small_run_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "sync.json"
-    arguments = f"sync --bindings {BINDINGS} --paths {PATHS} --namespaces {NAMESPACES} --idle 5 --notifies 4 --polled 0"
+    arguments = f"sync --bindings {BINDINGS} --paths {PATHS} --namespaces {NAMESPACES} --idle 4 --notifies 2 --polled 0"
     monkeypatch.setattr("sys.argv", ["bench", *arguments.split(), "--fan", "20", "--json", str(file)])
     bench.main()
     run = json.loads(file.read_text())
@@ -36,7 +36,7 @@ def test_the_counts_of_a_small_run_are_exact(tmp_path: Path, monkeypatch: pytest
         NAMESPACES,
         0,
     )
-    assert run["change_to_secret_ms"]["notify"]["samples"] == 4 * BINDINGS // PATHS
+    assert run["change_to_secret_ms"]["notify"]["samples"] == 2 * BINDINGS // PATHS
     assert run["fanout_bindings"] == 20
     assert run["operators_own_count_differs"] == {}
 
