@@ -76,7 +76,7 @@ class HttpServer:
         port: port to listen on; 0 takes a free one.
     """
 
-    def __init__(  # noqa: PLR0913 - one argument a collaborator
+    def __init__(
         self, metrics: Metrics, state: StateView, hooks: Hooks, clock: Clock, *, host: str = "", port: int = 8080
     ) -> None:
         self._metrics = metrics
