@@ -13,8 +13,11 @@ _TIMED = frozenset({"lastTransitionTime", "createdTime", "startedTime", "finishe
 _POD = re.compile(r"\b(agent-[a-z0-9]+)-[a-z0-9]{5}\b")
 
 
-def end_state(world: World) -> dict[str, Any]:
-    """The tenant's Secrets, workload, ReplicaSets and bindings, comparable between tenants of one scenario."""
+def end_state(world: World, chance: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The tenant's Secrets, workload, ReplicaSets and bindings, comparable between tenants of one scenario.
+
+    `chance` names fields that two undisturbed runs may differ in.
+    """
     secrets = [one for one in world._list("/api/v1", "secrets") if one["type"] != "kubernetes.io/service-account-token"]
     deployment = world.get("Deployment", "agent")
     assert deployment is not None
@@ -25,7 +28,9 @@ def end_state(world: World) -> dict[str, Any]:
         "replicaSets": sorted(_replica_set(one) for one in world.replica_sets()),
         "bindings": {one["metadata"]["name"]: _plain(one["status"]) for one in world.bindings()},
     }
-    renamed: dict[str, Any] = _renamed(state, world.namespace)
+    if "revision" in chance:
+        state["replicaSets"] = [one for one in state["replicaSets"] if not one.endswith(" 0")]
+    renamed: dict[str, Any] = _without(_renamed(state, world.namespace), chance)
     return renamed
 
 
@@ -60,6 +65,12 @@ def _plain(value: Any) -> Any:
             kept["restarts"] = len(kept["restarts"])
         return kept
     return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
+def _without(value: Any, fields: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(one, fields) for key, one in value.items() if key not in fields}
+    return [_without(one, fields) for one in value] if isinstance(value, list) else value
 
 
 def _renamed(value: Any, namespace: str) -> Any:

@@ -89,13 +89,13 @@ def _is_chance(name: str, scenario: Scenario) -> bool:
 def ended(scenario: Scenario, world: World) -> dict[str, Any]:
     """Wait for a tenant's end; give its state once two looks at it agree."""
     world.wait(f"{scenario} came to its end", lambda: scenario.done(world), seconds=45)
-    return world.wait("steady", lambda: _steady(world), seconds=15)  # type: ignore[no-any-return]
+    return world.wait("steady", lambda: _steady(world, scenario), seconds=15)  # type: ignore[no-any-return]
 
 
-def _steady(world: World) -> dict[str, Any] | None:
-    before = end_state(world)
+def _steady(world: World, scenario: Scenario) -> dict[str, Any] | None:
+    before = end_state(world, scenario.chance)
     world.wait("a moment", iter((False, False, True)).__next__, pause=0.3)
-    after = end_state(world)
+    after = end_state(world, scenario.chance)
     return after if before == after else None
 
 

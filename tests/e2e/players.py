@@ -188,16 +188,19 @@ class Tenant:
         """Change how a workload's pods start and end: a rollout of the user's own."""
         self.truth.workloads[name].causes += 1
         chosen = self.random.choice(DRAINS) if marks is None else marks
+        if chosen == {"ready": "never"} and self.truth.workloads[name].kind == "StatefulSet":
+            chosen = {}  # its controller would wait for such a pod for ever, whatever the template says later
         every = {f"lab.voicekeys.dev/{key}": None for one in DRAINS for key in one}
         wanted = every | {f"lab.voicekeys.dev/{key}": value for key, value in chosen.items()}
         self._patch(name, {"template": {"metadata": {"annotations": wanted}}})
 
     def delete_pod(self, name: str) -> None:
         """Delete a pod."""
-        pods = self.world.pods(name)
-        if pods:
+        pods = sorted(pod["metadata"]["name"] for pod in self.world.pods(name))
+        pod = self.world.get("Pod", self.random.choice(pods)) if pods else None
+        if pod is not None:
             with contextlib.suppress(ApiError):
-                self.world.delete(self.random.choice(pods))
+                self.world.delete(pod)
 
     def _patch(self, name: str, spec: dict[str, Any]) -> None:
         raw = self.world.get(self.truth.workloads[name].kind, name)

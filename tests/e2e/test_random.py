@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_whatever_happens_the_end_is_what_specs_and_vault_say(lab: Lab, seed: in
                 settled(tenant, bound)
             templates(tenant, watcher)
             assert operator.running
-            wrong = errors(operator)
+            wrong = [line for line in errors(operator) if not _of_weather(line)]
             assert not wrong, wrong[:3]
         except AssertionError as error:
             told = "\n".join(story[-60:])
@@ -59,6 +59,11 @@ def test_whatever_happens_the_end_is_what_specs_and_vault_say(lab: Lab, seed: in
         print(f"{len(story)} events, {watcher.looks} looks, {len(api.requests)} requests to the API server")
         tenant.world.close()
         operator.kill()
+
+
+def _of_weather(line: dict[str, Any]) -> bool:
+    """Whether an error in the log is about a fault of ours: kopf's watch cut, the key of /notify out of reach."""
+    return str(line.get("logger", "")).startswith("kopf") or line.get("path") == "/notify"
 
 
 def play(tenant: Tenant, weather: Weather, random: Random, seconds: float) -> list[str]:
