@@ -9,6 +9,8 @@ import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from voicekeys.api import names
 from voicekeys.api.binding import BindingSpec, parse_binding_spec
 from voicekeys.api.status import BindingStatus, dump_status, parse_binding_status
@@ -27,6 +29,7 @@ class BindingRecord:
     """One binding: identity, the JSON of spec and status, and the names that other objects find it by."""
 
     __slots__ = (
+        "_spec",
         "_status",
         "agents",
         "created",
@@ -35,7 +38,6 @@ class BindingRecord:
         "name",
         "resource_version",
         "secret",
-        "spec_json",
         "store",
         "sync_now",
         "uid",
@@ -49,7 +51,7 @@ class BindingRecord:
         self.resource_version = int(metadata["resourceVersion"])
         self.created: str = metadata["creationTimestamp"]
         self.sync_now: str = (metadata.get("annotations") or {}).get(names.SYNC_NOW_ANNOTATION, "")
-        self.spec_json = pack(raw["spec"])
+        self._spec = zlib.compress(orjson.dumps(raw["spec"]), 1)
         self.status_json = pack_status(raw.get("status"))
         spec = self.spec()
         self.store = sys.intern(spec.source.store_ref.name)
@@ -69,7 +71,7 @@ class BindingRecord:
 
     def spec(self) -> BindingSpec:
         """Parse the spec; ValueError where an older CRD let something through that we cannot use."""
-        return parse_binding_spec(self.spec_json)
+        return parse_binding_spec(zlib.decompress(self._spec))
 
     def status(self) -> BindingStatus:
         """Parse the status."""
