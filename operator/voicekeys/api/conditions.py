@@ -192,8 +192,9 @@ STORE_CONDITIONS: Final = (
         _S.LOGGED_IN,
         _NORMAL,
         _STORE,
-        feeds_ready=True,
-        meaning="the last login succeeded. Unknown until a binding needs one",
+        feeds_ready=False,
+        meaning="no login is refused. False: one is, of which namespace the message says; the others go on. "
+        "Unknown until a binding needs one",
     ),
     ConditionDoc(
         _S.IDENTITY_LENT,

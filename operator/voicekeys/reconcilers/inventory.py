@@ -96,6 +96,7 @@ class Inventory:
         self.secrets: dict[Name, SecretRecord] = {}
         self.namespaces: dict[str, Mapping[str, str]] = {}
         self.broken: dict[Name, str] = {}
+        self._gone: dict[Name, int] = {}  # deleted, at which version: the answer to a write may come after the event
         self._by_secret: dict[Name, tuple[Name, ...]] = {}
         self._by_agent: dict[WorkloadId, tuple[Name, ...]] = {}
 
@@ -147,6 +148,24 @@ class Inventory:
         _put(self._by_secret, record.secret, record.name)
         for agent in record.agents:
             _put(self._by_agent, agent, record.name)
+
+    def secret_written(self, name: Name, record: SecretRecord) -> None:
+        """Remember our own write of a Secret, unless the watch has shown something newer before the answer came."""
+        known = self.secrets.get(name)
+        newest = max(known.resource_version if known else 0, self._gone.get(name, 0))
+        if record.resource_version > newest:
+            self.secrets[name] = record
+            self._gone.pop(name, None)
+
+    def secret_deleted(self, name: Name, resource_version: int) -> bool:
+        """Forget a Secret that was deleted at a version; False where a newer one is known already."""
+        known = self.secrets.get(name)
+        if known is not None and known.resource_version > resource_version:
+            return False
+        self.secrets.pop(name, None)
+        if name in self._by_secret:
+            self._gone[name] = resource_version
+        return True
 
     def of_secret(self, secret: Name) -> tuple[Name, ...]:
         """Bindings that write a Secret (more than one is a conflict)."""

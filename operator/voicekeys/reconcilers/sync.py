@@ -308,7 +308,7 @@ class Sync:
         except ApiInvalid as error:
             message = f"Secret {observed.record.secret.name} is refused by the API server: {error.message}"
             raise Terminal("SecretInvalid", message) from error
-        self._inventory.secrets[observed.record.secret] = parse_secret(raw, self._digester)
+        self._inventory.secret_written(observed.record.secret, parse_secret(raw, self._digester))
 
     async def _foreign(self, observed: Observed) -> SecretView | None:
         """A Secret that the watch does not show may exist without our label: look before taking it over."""

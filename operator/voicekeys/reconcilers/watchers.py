@@ -106,8 +106,7 @@ class Watchers:
     def _secret(self, name: Name, kind: str, raw: Mapping[str, Any]) -> None:
         known = self._inventory.secrets.get(name)
         if kind == "DELETED":
-            if known is not None and known.resource_version <= int(raw["metadata"]["resourceVersion"]):
-                self._inventory.secrets.pop(name, None)
+            if self._inventory.secret_deleted(name, int(raw["metadata"]["resourceVersion"])):
                 self._wake(self._inventory.of_secret(name))
             return
         if known is not None and int(raw["metadata"]["resourceVersion"]) <= known.resource_version:
