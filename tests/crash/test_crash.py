@@ -83,7 +83,7 @@ class Bench:
 
 def _is_chance(name: str, scenario: Scenario) -> bool:
     """Whether a write is made only when two bindings happen to write at one instant, or a store's turn has come."""
-    return "Conflict" in name or name.startswith("voicekeystores") or name in scenario.chance
+    return "Conflict" in name or name.startswith("voicekeystores") or any(part in name for part in scenario.chance)
 
 
 def ended(scenario: Scenario, world: World) -> dict[str, Any]:
