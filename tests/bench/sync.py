@@ -152,12 +152,16 @@ class Run:
         """Some paths change at once, and nobody tells."""
         if not self.plan.polled:
             return
-        paths = self._some_paths(self.plan.polled)
+        paths, before = self._some_paths(self.plan.polled), self.ledger.update()
         with SecretWatch(self.lab) as watch:
             self.world.put(paths)
             since = time.monotonic()
             names = [name for path in paths for name in self._of(path)]
-            taken = watch.wait(names, since, 1.2 * self.plan.interval + 30)
+            try:
+                taken = watch.wait(names, since, 1.2 * self.plan.interval + 30)
+            except TimeoutError as error:
+                reads = (self.ledger.update() - before).reads
+                raise RuntimeError(f"{error}; the operator made {reads} reads meanwhile") from error
         self.results["change_to_secret_ms"]["poll"] = _percentiles(taken)
         self._quiet()
 
@@ -188,13 +192,20 @@ class Run:
         names = self._of(path)
         self._until(lambda: self.ledger.statuses.keys() >= set(names), "the fan-out's bindings", 300)
         self._quiet()
+        before = self.ledger.update()
         with SecretWatch(self.lab) as watch:
             self.world.put([path])
             since = time.monotonic()
             self.operator.notify(STORE, path)
             taken = watch.wait(names, since, 300)
-        self.results |= {"fanout_bindings": len(names), "fanout_seconds": round(max(taken), 2)}
         self._quiet()
+        used = self.ledger.update() - before
+        self.results |= {
+            "fanout_bindings": len(names),
+            "fanout_seconds": round(max(taken), 2),
+            "fanout_api_writes": used.writes,
+            "fanout_event_api_writes": used.event,
+        }
 
     def _remember_memory(self) -> None:
         peak = memory(self.operator.pid)["VmHWM"]

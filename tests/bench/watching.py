@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 import urllib3
@@ -35,6 +35,7 @@ class SecretWatch:
         if self._response.status != 200:
             raise RuntimeError(f"the watch was answered with {self._response.status}")
         self._seen: dict[str, float] = {}
+        self._ended = ""
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -48,20 +49,28 @@ class SecretWatch:
 
     def _run(self) -> None:
         rest = b""
-        with contextlib.suppress(Exception):  # closed by the other thread
+        try:
             while chunk := self._response.read1(65536):
                 moment = time.monotonic()
                 *lines, rest = (rest + chunk).split(b"\n")
-                changed = [orjson.loads(line)["object"]["metadata"] for line in lines if line]
+                events = [_event(line) for line in lines if line]
                 with self._changed:
-                    self._seen |= {f"{one['namespace']}/{one['name']}": moment for one in changed}
+                    for event in events:
+                        metadata = event["object"]["metadata"]
+                        self._seen[f"{metadata['namespace']}/{metadata['name']}"] = moment
                     self._changed.notify_all()
+            self._ended = "the API server ended it"
+        except Exception as error:  # noqa: BLE001 -- whatever it was, `wait` tells
+            self._ended = f"{type(error).__name__}: {error}"
+        with self._changed:
+            self._changed.notify_all()
 
     def wait(self, secrets: Iterable[str], since: float, seconds: float) -> list[float]:
         """Wait until each of the Secrets has changed after a monotonic moment; give the seconds that each took.
 
         Raises:
             TimeoutError: some did not change in time.
+            ConnectionError: the watch broke, so nobody can tell.
         """
         wanted = list(secrets)
         deadline = time.monotonic() + seconds
@@ -71,6 +80,15 @@ class SecretWatch:
                 if not late:
                     return [self._seen[name] - since for name in wanted]
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._thread.is_alive():
+                if self._ended:
+                    raise ConnectionError(f"the benchmark's own watch has ended: {self._ended}")
+                if left <= 0:
                     raise TimeoutError(f"{len(late)} of {len(wanted)} Secrets did not change within {seconds:g} s")
                 self._changed.wait(left)
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = orjson.loads(line)
+    if event["type"] == "ERROR":
+        raise ConnectionError(event["object"].get("message"))
+    return event
