@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.own_control_plane
 
 ENDS = pytest.mark.xfail(reason="410 or no JSON to its list ends kopf, and with it the process (code 1)", strict=True)
-    reason="a 4xx, or no JSON, to kopf's list or watch ends the process (exit code 1)", strict=True
-)
 
 
 @pytest.mark.parametrize(
