@@ -70,7 +70,11 @@ STATUSES: list[tuple[Behaviour, type[SourceError], str, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("behaviour", "kind", "reason", "reads"), STATUSES, ids=lambda value: str(value)[-40:])
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "reason", "reads"),
+    STATUSES,
+    ids=[f"{number}-{case[2]}" for number, case in enumerate(STATUSES)],
+)
 async def test_each_refusal(
     faulty: FaultyVault, stores: Stores, behaviour: Behaviour, kind: type[SourceError], reason: str, reads: int
 ) -> None:
