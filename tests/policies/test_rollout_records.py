@@ -119,6 +119,18 @@ def test_a_restart_counts_for_an_hour() -> None:
     assert policy.spent(restarts(1, 59.9, 60, 90), gen.NOW) == restarts(59.9, 1)
 
 
+def test_what_bindings_did_together_counts_as_one_restart() -> None:
+    together = [gen.at(second) for second in (0, 1, 3, 9)]
+    assert policy.spent([*together, gen.at(10), gen.at(25)], gen.at(30)) == [gen.at(0), gen.at(10), gen.at(25)]
+
+
+def test_an_intent_is_no_restart_until_the_template_carries_it() -> None:
+    intended = policy.begin(ADOPTED, gen.NOW)
+    assert policy.restarted(intended) == ()
+    assert policy.restarted(replace(intended, trigger="d2", digest="d2")) == (gen.NOW,)
+    assert policy.restarted(policy.finish(replace(intended, trigger="d2", digest="d2"))) == (gen.NOW,)
+
+
 def test_as_many_restarts_are_kept_as_the_largest_budget_counts() -> None:
     """A budget beyond what is remembered would never be spent."""
     status = ADOPTED

@@ -79,11 +79,11 @@ def test_libraries_come_the_same_way(logs: Logs) -> None:
     stream = logs()
     logging.getLogger("aiohttp.server").warning("broken %s", "pipe")
     reference = {"kind": "VoiceKeyBinding", "namespace": "voice", "name": "frejun", "uid": "1"}
-    logging.getLogger("kopf.objects").warning("seen", extra={"k8s_ref": reference, "settings": 1})
+    logging.getLogger("kopf.objects").warning("seen", extra={"k8s_ref": reference, "k8s_skip": True, "body": 1})
     server, kopf = lines(stream)
     assert (server["logger"], server["level"], server["event"]) == ("aiohttp.server", "warning", "broken pipe")
     assert kopf["object"] == {"kind": "VoiceKeyBinding", "namespace": "voice", "name": "frejun"}
-    assert "settings" not in kopf
+    assert "body" not in kopf
 
 
 def test_warnings_come_the_same_way(logs: Logs) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from voicekeys.model.workload import Pod, Workload
 
 BUDGET_WINDOW = timedelta(hours=1)
+ONE_RESTART = timedelta(seconds=10)
+"""Bindings of one workload whose keys change together wait for one another this long, and restart it once."""
 
 
 class Do(Enum):
@@ -131,16 +133,13 @@ def target_trigger(status: AgentStatus, desired: str) -> str:
 def begin(status: AgentStatus, now: datetime) -> AgentStatus:
     """Record the intent to patch: the way back, the time, one restart of the budget. Written before the patch."""
     in_flight = status.patched_time is not None
-    # An intent whose patch never came to pass (a crash in between, a conflict) has restarted nothing.
-    undone = in_flight and status.digest == status.previous_digest and status.restarts[-1:] == (status.patched_time,)
-    restarts = status.restarts[:-1] if undone else status.restarts
     return replace(
         status,
         # A change that overtakes another one in flight goes back to what was proven before both.
         previous_trigger=status.previous_trigger if in_flight else status.trigger,
         previous_digest=status.previous_digest if in_flight else status.digest,
         patched_time=now,
-        restarts=tuple(spent((*restarts, now), now))[-MAX_RESTARTS:],
+        restarts=tuple(one for one in (*restarted(status), now) if now - one < BUDGET_WINDOW)[-MAX_RESTARTS:],
     )
 
 
@@ -165,9 +164,20 @@ def finish(status: AgentStatus) -> AgentStatus:
     return replace(status, previous_trigger=None, previous_digest=None, patched_time=None)
 
 
+def restarted(status: AgentStatus) -> tuple[datetime, ...]:
+    """When an agent was restarted. An intent whose patch has not come to pass (yet) has restarted nothing."""
+    intent = status.patched_time is not None and status.digest == status.previous_digest
+    undone = intent and status.restarts[-1:] == (status.patched_time,)
+    return status.restarts[:-1] if undone else status.restarts
+
+
 def spent(restarts: Sequence[datetime], now: datetime) -> list[datetime]:
-    """Restarts within the budget's window, oldest first."""
-    return sorted(moment for moment in restarts if now - moment < BUDGET_WINDOW)
+    """Restarts within the budget's window, oldest first; what several bindings did together counts once."""
+    kept: list[datetime] = []
+    for moment in sorted(moment for moment in restarts if now - moment < BUDGET_WINDOW):
+        if not kept or moment - kept[-1] >= ONE_RESTART:
+            kept.append(moment)
+    return kept
 
 
 def decide(progress: Progress, block: Verdict | None) -> Step:

@@ -180,7 +180,11 @@ class Rollouts:
         if step.do is Do.PATCH:
             step = self._siblings.hold(case.observed.name, case.workload, progress.ready_at, progress.now) or step
         if step.do is Do.PATCH:
-            recorded = await self._patch(case, recorded, mine)
+            recorded = await self._intend(case, recorded, mine)
+            together = self._siblings.unready(case.observed.name, case.workload, progress.ready_at, progress.now)
+            if together is not None:
+                return together, recorded
+            recorded = await self._patch(case, recorded)
             rolling = Verdict("Rolling", f"{case.workload.id} restarts on the new key")
             return Step(Do.WATCH, rolling, case.observed.now + timedelta(seconds=1)), recorded
         # Until the template is patched, the pods of former changes go on to end.
@@ -208,7 +212,7 @@ class Rollouts:
         written = secret.written_time if secret and secret.written_time else observed.now
         old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
         new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
-        restarts = [*self._siblings.restarts(observed.name, case.workload), *recorded.restarts]
+        restarts = [*self._siblings.restarts(observed.name, case.workload), *policy.restarted(recorded)]
         return policy.Progress(
             status=recorded,
             workload=case.workload,
@@ -228,9 +232,9 @@ class Rollouts:
         quotas = await self._cluster.list_quotas(case.observed.name.namespace)
         return preflight.block(case.workload, case.observed.record.secret.name, quotas)
 
-    async def _patch(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
-        """Record the intent (who is on the old key, the way back), then patch the template."""
-        observed, workload, draft = case.observed, case.workload, case.draft
+    async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
+        """Record the intent to patch: who is on the old key, the way back."""
+        observed, draft = case.observed, case.draft
         now, trigger = observed.now.replace(microsecond=0), case.trigger(recorded)
         # A way back keeps what it goes back to, and costs no restart of the budget.
         begun = replace(recorded, patched_time=now) if case.wanted.refused else policy.begin(recorded, now)
@@ -238,6 +242,11 @@ class Rollouts:
         others = [agent for agent in draft.status.agents if (agent.kind, agent.name) != (begun.kind, begun.name)]
         draft.status = rotation.counted(replace(draft.status, agents=(*others, begun)))
         await self._outcome.write(observed.record, draft.status)
+        return begun
+
+    async def _patch(self, case: Case, begun: AgentStatus) -> AgentStatus:
+        """Patch the template, together with the other bindings whose intent is recorded."""
+        observed, workload, trigger = case.observed, case.workload, case.trigger(begun)
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
         await self._annotate(workload, triggers)
         self._outcome.event(observed.record, "Normal", "RolloutStarted", f"{workload.id} restarts on the new key")
@@ -246,7 +255,7 @@ class Rollouts:
     async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
         spec = workload.spec_part
-        for last in (False, False, False, True):
+        for last in (*[False] * 7, True):
             try:
                 await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)
             except ApiConflict:

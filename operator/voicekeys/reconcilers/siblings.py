@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from voicekeys.model.workload import Workload
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
 
-COALESCE = timedelta(seconds=10)
+COALESCE = policy.ONE_RESTART
 """How long a restart waits for that of another binding of the same workload which is as good as due."""
+
+INTENT_PAUSE = timedelta(milliseconds=300)
+"""How long a restart waits before it looks again whether the other binding has recorded its intent."""
+
+WHOLE_SECOND = timedelta(seconds=1)  # times in a status have no fractions
 
 
 class Siblings:
@@ -41,7 +46,7 @@ class Siblings:
     def restarts(self, binding: Name, workload: Workload) -> list[datetime]:
         """When other bindings restarted this workload."""
         agents = (_agent(other, workload) for other in self._of(binding, workload))
-        return [moment for agent in agents if agent is not None for moment in agent.restarts]
+        return [moment for agent in agents if agent is not None for moment in policy.restarted(agent)]
 
     def hold(self, binding: Name, workload: Workload, ready_at: datetime, now: datetime) -> Step | None:
         """Hold a restart for another binding's that is due within `COALESCE`, so that the two make one.
@@ -57,18 +62,43 @@ class Siblings:
         for other in self._of(binding, workload):
             due = _due(other, workload)
             if due is not None and now < due <= now + COALESCE:
-                message = f"{workload.id} restarts together with VoiceKeyBinding {other.name.name}"
-                return Step(Do.HOLD, Verdict("Coalescing", message), due)
+                return _together(other, workload, due)
+        return None
+
+    def unready(self, binding: Name, workload: Workload, ready_at: datetime, now: datetime) -> Step | None:
+        """Hold a restart until every other binding that is due has recorded its intent, too.
+
+        Without it the pods on that binding's old key would not be in its set when they begin to end. Arguments as
+        `hold`; a binding that something holds up is waited for `COALESCE` at most, and restarts by itself later.
+        """
+        if now >= ready_at + COALESCE:
+            return None
+        for other in self._of(binding, workload):
+            due = _due(other, workload)
+            if due is not None and due <= now and not _recorded(other, workload, due):
+                return _together(other, workload, now + INTENT_PAUSE)
         return None
 
     def triggers(self, binding: Name, workload: Workload, now: datetime) -> dict[str, str | None]:
-        """The trigger annotations of other bindings that are due as well; None takes an annotation off."""
+        """The triggers of other bindings whose intent is recorded; None takes an annotation off."""
         found: dict[str, str | None] = {}
         for other in self._of(binding, workload):
             due, agent, secret = _due(other, workload), _agent(other, workload), other.status().secret
-            if due is not None and due <= now and agent is not None and secret is not None:
-                found[trigger_annotation(other.name.name)] = policy.target_trigger(agent, secret.digest) or None
+            if due is None or agent is None or secret is None or due > now or not _recorded(other, workload, due):
+                continue
+            found[trigger_annotation(other.name.name)] = policy.target_trigger(agent, secret.digest) or None
         return found
+
+
+def _together(other: BindingRecord, workload: Workload, wake: datetime) -> Step:
+    message = f"{workload.id} restarts together with VoiceKeyBinding {other.name.name}"
+    return Step(Do.HOLD, Verdict("Coalescing", message), wake)
+
+
+def _recorded(other: BindingRecord, workload: Workload, due: datetime) -> bool:
+    """Whether a binding has written its intent for this change; one for a former change is older than its due time."""
+    agent = _agent(other, workload)
+    return agent is not None and agent.patched_time is not None and agent.patched_time > due - WHOLE_SECOND
 
 
 def _agent(other: BindingRecord, workload: Workload) -> AgentStatus | None:

@@ -111,7 +111,7 @@ def status_of(store: Store, bindings: int, now: datetime) -> StoreStatus:
     elif reachable.status is not ConditionStatus.TRUE and stalled is None:
         progressing = Verdict(reachable.reason, reachable.message)
     if store.spec.suspend:
-        stalled = Verdict("Suspended", "spec.suspend stops every read from this store")
+        stalled = Verdict("Suspended", "spec.suspend stops every read from this store: set it to false to go on")
         findings[Is.SUSPENDED] = Finding(ConditionStatus.TRUE, *stalled)
     findings |= {Is(kind): one for kind, one in summarise(stalled, progressing, ready).items()}
     conditions = merge(before.conditions, {str(k): v for k, v in findings.items()}, store.generation, now)
