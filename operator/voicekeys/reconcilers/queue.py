@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voicekeys.model.identity import Name
 
+FAR_SECONDS = 3600.0
+"""A key that is wanted later than that (a rotation date, months ahead) has no timer yet: 10,000 of them take memory."""
+
 
 class WorkQueue:
     """Deduplicating queue with delays and two priorities; for one event loop, not thread-safe."""
@@ -24,6 +27,8 @@ class WorkQueue:
         self._working: set[Name] = set()
         self._again: dict[Name, bool] = {}
         self._timers: dict[Name, asyncio.TimerHandle] = {}
+        self._far: dict[Name, float] = {}
+        self._look: asyncio.TimerHandle | None = None
         self._wakeup = asyncio.Event()
 
     def __len__(self) -> int:
@@ -55,14 +60,29 @@ class WorkQueue:
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
         due = loop.time() + max(0.0, seconds)
+        if seconds > FAR_SECONDS:
+            self._far[key] = min(due, self._far.get(key, due))
+            if self._look is None:
+                self._look = loop.call_later(FAR_SECONDS / 2, self._bring_near)
+            return
         if timer is not None:
             if timer.when() <= due:
                 return
             timer.cancel()
         self._timers[key] = loop.call_at(due, self._fire, key)
 
+    def _bring_near(self) -> None:
+        """Give a timer to each key whose time has come near; the others wait on."""
+        loop = asyncio.get_running_loop()
+        near = {key: due - loop.time() for key, due in self._far.items() if due - loop.time() <= FAR_SECONDS}
+        for key, seconds in near.items():
+            del self._far[key]
+            self.add_after(key, seconds)
+        self._look = loop.call_later(FAR_SECONDS / 2, self._bring_near) if self._far else None
+
     def forget(self, key: Name) -> None:
         """Drop the timer of a key that is no more."""
+        self._far.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -95,3 +115,7 @@ class WorkQueue:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._far.clear()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None

@@ -36,7 +36,7 @@ class OwnNamespace:
         """Give the key that all digests are made with; make it where there is none.
 
         Raises:
-            Terminal: the Secret is there and holds no usable key.
+            Terminal: the Secret is there and holds no usable key, or the namespace is missing.
             ApiError: the API server refused or did not answer.
         """
         target = path("secrets", self._namespace, FINGERPRINT_SECRET)
@@ -59,6 +59,10 @@ class OwnNamespace:
             made: dict[str, Any] = await self._session.request("POST", path("secrets", self._namespace), body)
         except ApiConflict:  # another replica was quicker: its key is the one
             made = await self._session.request("GET", target)
+        except ApiNotFound as error:
+            where = f"namespace {self._namespace} does not exist"
+            message = f"{where}: create it, or name another in VOICEKEYS_POD_NAMESPACE"
+            raise Terminal("NamespaceMissing", message) from error
         return made
 
     def _usable(self, text: object) -> bytes:
