@@ -120,8 +120,13 @@ def test_a_restart_counts_for_an_hour() -> None:
 
 
 def test_what_bindings_did_together_counts_as_one_restart() -> None:
-    together = [gen.at(second) for second in (0, 1, 3, 9)]
-    assert policy.spent([*together, gen.at(10), gen.at(25)], gen.at(30)) == [gen.at(0), gen.at(10), gen.at(25)]
+    own, others = [gen.at(1), gen.at(4)], [gen.at(second) for second in (0, 3, 9, 14, 16, 40)]
+    assert policy.spent(own, gen.at(50), others) == [gen.at(1), gen.at(4), gen.at(14), gen.at(40)]
+
+
+def test_a_bindings_own_restarts_all_count() -> None:
+    own = [gen.at(second) for second in (0, 1, 2)]
+    assert policy.spent(own, gen.at(5)) == own
 
 
 def test_an_intent_is_no_restart_until_the_template_carries_it() -> None:

@@ -171,13 +171,19 @@ def restarted(status: AgentStatus) -> tuple[datetime, ...]:
     return status.restarts[:-1] if undone else status.restarts
 
 
-def spent(restarts: Sequence[datetime], now: datetime) -> list[datetime]:
-    """Restarts within the budget's window, oldest first; what several bindings did together counts once."""
-    kept: list[datetime] = []
-    for moment in sorted(moment for moment in restarts if now - moment < BUDGET_WINDOW):
-        if not kept or moment - kept[-1] >= ONE_RESTART:
+def spent(own: Sequence[datetime], now: datetime, others: Sequence[datetime] = ()) -> list[datetime]:
+    """Restarts of a workload within the budget's window, oldest first.
+
+    Args:
+        own: those of this binding.
+        now: wall time.
+        others: those of other bindings; what was done together with one that is counted already is the same restart.
+    """
+    kept = [moment for moment in own if now - moment < BUDGET_WINDOW]
+    for moment in sorted(moment for moment in others if now - moment < BUDGET_WINDOW):
+        if all(abs(moment - counted) >= ONE_RESTART for counted in kept):
             kept.append(moment)
-    return kept
+    return sorted(kept)
 
 
 def decide(progress: Progress, block: Verdict | None) -> Step:

@@ -212,14 +212,14 @@ class Rollouts:
         written = secret.written_time if secret and secret.written_time else observed.now
         old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
         new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
-        restarts = [*self._siblings.restarts(observed.name, case.workload), *policy.restarted(recorded)]
+        others = self._siblings.restarts(observed.name, case.workload)
         return policy.Progress(
             status=recorded,
             workload=case.workload,
             desired=case.wanted.digest,
             ready_at=written + observed.spec.rollout.propagation,
             settings=observed.spec.rollout,
-            spent=policy.spent(restarts, observed.now),
+            spent=policy.spent(policy.restarted(recorded), observed.now, others),
             old_serving=sum(1 for pod in old if not pod.terminating and not pod.ended),
             troubled=[pod for pod in new if pod.trouble and not pod.ready],
             rolling_back=bool(case.wanted.refused),
@@ -255,7 +255,7 @@ class Rollouts:
     async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
         spec = workload.spec_part
-        for last in (*[False] * 7, True):
+        for last in (*[False] * 5, True):
             try:
                 await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)
             except ApiConflict:
