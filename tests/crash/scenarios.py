@@ -19,6 +19,7 @@ FUSSY = "lab.voicekeys.dev/fussy"
 OLD, NEW, OTHER = "first-value-0001-abcdef", "second-value-0002-abcdef", "other-value-0003-abcdef"
 AGENT = [objects.agent()]
 POD = {"terminationGracePeriodSeconds": 3}
+LONG_DRAIN, LONG_POD = "6s", {"terminationGracePeriodSeconds": 8}  # so that a busy operator sees it drain, too
 
 
 def install_fussy_nodes(lab: Lab) -> None:
@@ -81,8 +82,9 @@ def _store(world: World) -> None:
     world.store(poll={"interval": "300s"})
 
 
-def _begin(world: World, *, secrets: tuple[str, ...] = ("voice",), replicas: int = 2) -> None:
-    world.deploy(replicas=replicas, secrets=secrets, drain="2s", pod=POD, wait=False)
+def _begin(world: World, *, secrets: tuple[str, ...] = ("voice",), replicas: int = 2, long: bool = False) -> None:
+    drain, pod = (LONG_DRAIN, LONG_POD) if long else ("2s", POD)
+    world.deploy(replicas=replicas, secrets=secrets, drain=drain, pod=pod, wait=False)
     world.put(api_key=OLD)
 
 
@@ -130,7 +132,7 @@ def _rolled_back(world: World) -> bool:
 
 
 def _prepare_two(world: World) -> None:
-    _begin(world, secrets=("one", "two"), replicas=1)
+    _begin(world, secrets=("one", "two"), replicas=1, long=True)
     world.put("other", api_key=OLD + "-other")
     _store(world)
     world.bind("one", "key", agents=AGENT)
