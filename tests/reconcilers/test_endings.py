@@ -278,13 +278,13 @@ def test_a_key_changed_while_there_was_no_binding_restarts_once(world: World) ->
 
 
 def test_suspend_in_the_middle_of_a_rollout_goes_on_afterwards(world: World) -> None:
-    started(world, replicas=2, binding={"rollout": {"propagation": "4s"}})
+    started(world, replicas=2, binding={"rollout": {"propagation": "9s"}})
     version = world.change()
     world.until("Reconciling", "True", "Propagating")
     world.edit(suspend=True)
     raw = world.until("Suspended", "True")
     assert not is_true(raw, "Ready"), "the pods are on the old key"
-    time.sleep(5)
+    time.sleep(10)
     assert world.trigger() is None
     world.edit(suspend=False)
     world.idle(version=version)
