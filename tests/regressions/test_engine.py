@@ -193,13 +193,13 @@ def test_a_store_that_nobody_uses_is_not_reconciling_for_ever(world: World) -> N
 
 def test_calls_longer_than_the_timeout_do_not_refuse_a_key(world: World) -> None:
     world.put()
-    world.deploy(kind="StatefulSet", replicas=2, drain="9s", wait=False)
-    world.bind(agents=[objects.agent(kind="StatefulSet")], rollout=QUICK)
+    world.deploy(kind="StatefulSet", replicas=2, drain="16s", wait=False)
+    world.bind(agents=[objects.agent(kind="StatefulSet")], rollout={**QUICK, "timeout": "12s"})
     world.ready(version=1)
     world.wait("rolled out", lambda: world.rolled_out(kind="StatefulSet"))
     world.change()
     world.wait("v2 begins", lambda: world.trigger(kind="StatefulSet"))
-    world.idle(version=2, seconds=50)
+    world.idle(version=2, seconds=90)
     assert not [one for one in world.statuses.of(world.namespace) if is_true(one, "Stalled")]
 
 
