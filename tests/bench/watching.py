@@ -25,7 +25,7 @@ class SecretWatch:
 
     def __init__(self, lab: Lab) -> None:
         self._pool = urllib3.PoolManager(
-            ca_certs=str(lab.ca_file), timeout=urllib3.Timeout(10, read=None), retries=False
+            ca_certs=str(lab.ca_file), timeout=urllib3.Timeout(connect=10, read=None), retries=False
         )
         position = lab.api("GET", "/api/v1/secrets?limit=1")["metadata"]["resourceVersion"]
         url = f"{lab.api_url}/api/v1/secrets?watch=1&{SELECTOR}&resourceVersion={position}&timeoutSeconds=3600"
