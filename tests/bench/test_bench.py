@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,13 @@ import pytest
 from tests.bench import __main__ as bench
 from tests.bench import report
 from tests.bench.ledger import Ledger
+from tests.bench.watching import SecretWatch
+from voicekeys.api import names
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.lab import Lab
 
 BINDINGS, PATHS, NAMESPACES = 40, 8, 2
 
@@ -39,6 +44,21 @@ def test_the_counts_of_a_small_run_are_exact(tmp_path: Path, monkeypatch: pytest
     assert run["change_to_secret_ms"]["notify"]["samples"] == 2 * BINDINGS // PATHS
     assert run["fanout_bindings"] == 20
     assert run["operators_own_count_differs"] == {}
+
+
+def test_a_watch_may_be_silent_and_ends_at_once(lab: Lab, namespace: str) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "late", "namespace": namespace, "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY}},
+    }
+    with SecretWatch(lab) as watch:
+        time.sleep(11)  # longer than its connection may take
+        since = time.monotonic()
+        lab.apply(secret)
+        assert watch.wait([f"{namespace}/late"], since, 10)
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 5, "it waited for an answer that nobody owes it"
 
 
 def test_a_missed_target_is_shown_as_missed() -> None:

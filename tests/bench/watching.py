@@ -44,6 +44,10 @@ class SecretWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A close would wait for the thread's read, which nothing may ever answer: first let that read end.
+        with contextlib.suppress(OSError):
+            self._response.shutdown()
+        self._thread.join(10)
         with contextlib.suppress(OSError):
             self._response.close()
 
