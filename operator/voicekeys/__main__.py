@@ -7,25 +7,24 @@ tasks of ours start before kopf does, since kopf cancels whatever was started af
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
 import signal
 import sys
-import time
 import uuid
 from asyncio.sslproto import SSLProtocol
-from datetime import UTC, datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import kopf
 import structlog
 import yaml
 from pydantic import ValidationError
 
 from voicekeys import __version__
 from voicekeys.api import names
+from voicekeys.clients.clock import SystemClock
 from voicekeys.clients.kube.cluster import KubeCluster
 from voicekeys.clients.kube.credentials import kopf_connection_info, load_credentials
 from voicekeys.clients.kube.events import EventEmitter
@@ -33,8 +32,10 @@ from voicekeys.clients.kube.lease import Elector
 from voicekeys.clients.kube.own import OwnNamespace
 from voicekeys.clients.kube.session import KubeSession
 from voicekeys.clients.vault.connect import connect
-from voicekeys.handlers.bindings import BindingHandlers, kopf_settings, registry
+from voicekeys.handlers.bindings import BindingHandlers
+from voicekeys.handlers.checks import Checks
 from voicekeys.handlers.http import Heartbeat, Hooks, HttpServer
+from voicekeys.handlers.shell import Shell
 from voicekeys.model.digest import Digester
 from voicekeys.model.errors import ApiError, VoiceKeysError
 from voicekeys.model.identity import Name
@@ -70,20 +71,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXIT_LOST_LEASE = 3
+END_SECONDS = 25.0  # for an orderly end, within the 30 s that a kubelet gives; then the process is killed
 TLS_BUFFER = 64 * 1024  # bytes of each TLS connection, of which there are dozens; asyncio would take 256 KiB
 STORE_SETTLE_SECONDS = 2.0  # a store's status waits for the burst of its bindings to pass
-
-
-class SystemClock:
-    """The machine's time."""
-
-    def now(self) -> datetime:
-        """Wall time, aware, UTC."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
 
 
 class RegisteringSource:
@@ -144,6 +134,15 @@ class Operator:
         )
         self.tracker = PodTracker(self.cluster, self._pods_changed)
         self.heartbeat = Heartbeat(self.clock)
+        self.handlers = BindingHandlers(self.inventory, self.queue, self.clock)
+        self.checks = Checks(lambda: self.cluster.watchers, self.handlers, self.stores, lambda: self.leads, self.clock)
+        self.shell = Shell(
+            self.handlers,
+            lambda: kopf_connection_info(self.session.credentials),
+            settings.namespaces,
+            self.random,
+            on_start=self._take_signals,  # back from kopf, which would wait 5 s for tasks of ours to end by themselves
+        )
         self.state = State(self.inventory, self.stores, lambda: self.leads)
         self.shared: SharedKeys | None = None
         self.watchers: Watchers | None = None
@@ -198,23 +197,24 @@ class Operator:
         self.events.start()
         await self._marked(leads=True)
         digester = Digester(await self.own.fingerprint_key())
-        engine, handlers = self._assemble(digester)
+        engine = self._assemble(digester)
         if self.watchers is None:  # pragma: no cover -- _assemble has set it
             return
         await self._stores_from_files()
         watching = asyncio.create_task(self.watchers.run(), name="watchers")
-        working = asyncio.create_task(self._work(engine, handlers), name="engine")
-        sweeping = asyncio.create_task(self._sweep(handlers), name="sweep")
+        working = asyncio.create_task(self._work(engine), name="engine")
+        sweeping = asyncio.create_task(self._sweep(), name="sweep")
         ends = {watching, working, sweeping, asyncio.create_task(self.stop.wait(), name="stop")}
         if self.settings.leader_election:
             ends.add(asyncio.create_task(self._exit_on_loss(), name="lease lost"))
-        ends.add(asyncio.create_task(self._kopf(handlers), name="kopf"))
+        ends.add(asyncio.create_task(self.shell.run(), name="kopf"))
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             self.stop.set()
+            asyncio.get_running_loop().call_later(END_SECONDS, os.kill, os.getpid(), signal.SIGKILL)
             for task in ends:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
@@ -226,7 +226,7 @@ class Operator:
         except ApiError as error:
             log.warning("the pod's leader label was not set: /notify does not work", message=error.message)
 
-    def _assemble(self, digester: Digester) -> tuple[Engine, BindingHandlers]:
+    def _assemble(self, digester: Digester) -> Engine:
         self.shared = SharedKeys(digester, self.stores.find)
         self.watchers = Watchers(
             self.cluster,
@@ -241,38 +241,28 @@ class Operator:
         gatherer = Gatherer(self.inventory, self.stores, self.cluster, self.clock)
         sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
         rollouts = Rollouts(gatherer, Siblings(self.inventory), self.cluster, outcome, self.tracker, digester)
-        bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock)
+        bindings = BindingReconciler(
+            gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock, self.queue
+        )
         stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
         reconcile = {names.BINDING_KIND: bindings.reconcile, names.STORE_KIND: stores.reconcile}
-        engine = Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)
-        return engine, BindingHandlers(self.inventory, self.queue)
+        return Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)
 
-    async def _work(self, engine: Engine, handlers: BindingHandlers) -> None:
+    async def _work(self, engine: Engine) -> None:
         if self.watchers is not None:
             await self.watchers.synced()
             # kopf does not tell when its first list is over; who owns a Secret needs all bindings to be known.
-            await self.watchers.sweep_bindings(handlers.take)
+            await self.watchers.sweep_bindings(self.handlers.on_listed)
         await engine.run()
 
-    async def _sweep(self, handlers: BindingHandlers) -> None:
+    async def _sweep(self) -> None:
         while self.watchers is not None:
-            await asyncio.sleep(self.settings.sweep_seconds * self.random.uniform(0.9, 1.1))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.sweep_seconds * self.random.uniform(0.9, 1.1)):
+                    await self.shell.ended.wait()
+            self.shell.ended.clear()
             await self._marked(leads=True)
-            await self.watchers.sweep_bindings(handlers.take)
-
-    async def _kopf(self, handlers: BindingHandlers) -> None:
-        scope: dict[str, Any] = {"clusterwide": True}
-        if self.settings.namespaces:
-            scope = {"namespaces": self.settings.namespaces}
-        before = asyncio.all_tasks()
-        tasks = await kopf.spawn_tasks(
-            registry=registry(handlers, lambda: kopf_connection_info(self.session.credentials)),
-            settings=kopf_settings(self.random),
-            standalone=True,
-            **scope,
-        )
-        self._take_signals()  # back from kopf, which on a signal would wait 5 s for tasks of ours to end by themselves
-        await kopf.run_tasks(tasks, ignored=before)
+            await self.watchers.sweep_bindings(self.handlers.on_listed)
 
     async def _exit_on_loss(self) -> NoReturn:
         await self.elector.lost()
@@ -303,27 +293,11 @@ class Operator:
 
     def _hooks(self) -> Hooks:
         return Hooks(
-            health={"loop": self.heartbeat.check, "watch": self._watch_check},
-            ready={"stores": self._stores_check},
+            health={"loop": self.heartbeat.check, "watch": self.checks.watch},
+            ready={"stores": self.checks.stores},
             key=self._notify_key,
             notify=lambda store, path: self.stores.notify(store, path) or 0,
         )
-
-    def _watch_check(self) -> str | None:
-        """A watch that neither hears nor errs for long is dead; one whose API server is down is not our fault."""
-        silent = [
-            one.resource
-            for one in self.cluster.watchers
-            if one.last_seen is not None and not one.failing and time.monotonic() - one.last_seen > 300  # noqa: PLR2004
-        ]
-        return f"no sign of life for 300 s on the watch of {', '.join(silent)}" if silent else None
-
-    def _stores_check(self) -> str | None:
-        if not self.leads:
-            return None
-        pollers = [store.poller for store in self.stores.all.values() if store.poller is not None]
-        waiting = [one for one in pollers if one.sources and not one.answered and one.down is None]
-        return "no store has answered yet" if waiting and len(waiting) == len(pollers) else None
 
     async def _notify_key(self) -> bytes | None:
         text = await self.cluster.read_own("Secret", names.NOTIFY_SECRET, "key")

@@ -31,11 +31,12 @@ API_FAULTS = (
     actions.cut_before,
     actions.cut_after,
     actions.garbage,
-    lambda: actions.slow(2),
+    lambda: actions.slow(5),
     actions.expired_watch,
 )
 VAULT_FAULTS = (
     lambda: actions.vault_says(503, "Vault is sealed"),
+    lambda: actions.vault_says(412, "required index state not present"),
     lambda: actions.vault_says(403, "permission denied"),
     lambda: actions.vault_says(429, "rate limit quota exceeded", retry_after=1),
     lambda: actions.vault_says(500, "internal error"),
@@ -67,9 +68,10 @@ class Tenant:
         self._workload("Deployment", "calls", "a", "b")
         self._workload("Deployment", "chats", "c")
         self._workload("StatefulSet", "trunk", "a")
+        self._workload("DaemonSet", "edge", "c")
         self._binding("a", "one", ("Deployment", "calls"), ("StatefulSet", "trunk"))
         self._binding("b", "two", ("Deployment", "calls"))
-        self._binding("c", "two", ("Deployment", "chats"))
+        self._binding("c", "two", ("Deployment", "chats"), ("DaemonSet", "edge"))
         self._binding("d", "three")
 
     def _workload(self, kind: str, name: str, *bindings: str) -> None:
@@ -187,7 +189,8 @@ class Tenant:
 
     def scale(self, name: str) -> None:
         """Have another number of pods."""
-        self._patch(name, {"replicas": self.random.randint(1, 3)})
+        if self.truth.workloads[name].kind != "DaemonSet":
+            self._patch(name, {"replicas": self.random.randint(1, 3)})
 
     def edit_template(self, name: str, marks: dict[str, str] | None = None) -> None:
         """Change how a workload's pods start and end: a rollout of the user's own."""
@@ -254,38 +257,57 @@ class Tenant:
 class Weather:
     """The network and the operator's machine."""
 
-    def __init__(self, operator: Operator, api: Proxy, vault: Proxy, random: Random) -> None:
+    def __init__(self, lab: Lab, operator: Operator, api: Proxy, vault: Proxy, random: Random) -> None:
+        self.lab = lab
         self.operator = operator
         self.api = api
         self.vault = vault
         self.random = random
-        self._until = 0.0
+        self._left = 0  # acts until a fault ends
 
     def act(self) -> str:
         """Begin or end one fault, or end the operator."""
-        if self._until and time.monotonic() > self._until:
+        if self._left == 1:
             self.calm()
             return "calm"
-        deed = self.random.choice([self._api, self._api, self._vault, self._cut, self._kill, self._restart])
+        self._left = max(0, self._left - 1)
+        deeds = [
+            self._api,
+            self._api,
+            self._api,
+            self._vault,
+            self._vault,
+            self._seal,
+            self._cut,
+            self._kill,
+            self._restart,
+        ]
+        deed = self.random.choice(deeds)
         return deed()
 
     def calm(self) -> None:
         """End all faults."""
-        self._until = 0.0
+        self._left = 0
         self.api.calm()
         self.vault.calm()
 
     def _api(self) -> str:
         fault, path = self.random.randrange(len(API_FAULTS)), self.random.choice(API_PATHS)
         self.api.add(API_FAULTS[fault](), "", path, when=_not_kopfs)
-        self._until = time.monotonic() + self.random.uniform(0.5, 3)
+        self._left = self.random.randint(1, 3)
         return f"fault {fault} of the API server at {path or 'all'}"
 
     def _vault(self) -> str:
         fault = self.random.randrange(len(VAULT_FAULTS))
         self.vault.add(VAULT_FAULTS[fault](), "")
-        self._until = time.monotonic() + self.random.uniform(0.5, 6)
+        self._left = self.random.randint(1, 4)
         return f"fault {fault} of Vault"
+
+    def _seal(self) -> str:
+        self.lab.vault.seal()
+        time.sleep(self.random.uniform(0.5, 3))  # who puts keys waits as well
+        self.lab.vault.unseal()
+        return "Vault sealed and unsealed"
 
     def _cut(self) -> str:
         return f"{self.api.cut_streams()} watches cut"

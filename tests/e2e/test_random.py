@@ -1,7 +1,7 @@
 """Random events, all that can happen at once; in the end everything is as the last specs and Vault say.
 
-A run prints its seed; `hatch run e2e --seed N` plays the same events again (at the machine's own pace), and
-`--seconds N` makes them last.
+A run prints its seed; `hatch run e2e --seed N` plays the same events in their order again (at the machine's own pace:
+what event number n is, depends on the seed and on n alone), and `--seconds N` makes them last.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def test_whatever_happens_the_end_is_what_specs_and_vault_say(lab: Lab, seed: in
         file = api.kubeconfig(lab, f"random-{seed}")
         operator = Operator(lab, "random", kubeconfig=file, log_level="INFO", sweep_seconds=10).start()
         tenant = Tenant(lab, operator, vault, random)
-        weather = Weather(operator, api, vault, random)
+        weather = Weather(lab, operator, api, vault, random)
         watcher = Watcher(tenant)
         watcher.start()
-        story = play(tenant, weather, random, seconds)
+        story = play(tenant, weather, seed, seconds)
         weather.calm()
         tenant.settle()
         try:
@@ -66,10 +66,13 @@ def _of_weather(line: dict[str, Any]) -> bool:
     return str(line.get("logger", "")).startswith("kopf") or line.get("path") == "/notify"
 
 
-def play(tenant: Tenant, weather: Weather, random: Random, seconds: float) -> list[str]:
+def play(tenant: Tenant, weather: Weather, seed: int, seconds: float) -> list[str]:
     """Let things happen for so long; give the story."""
-    story, began = [], time.monotonic()
+    story: list[str] = []
+    began = time.monotonic()
     while (now := time.monotonic() - began) < seconds:
+        # A generator for each event: how many numbers one draws, which depends on the moment, moves no later one.
+        random = tenant.random = weather.random = Random(f"{seed}/{len(story)}")
         deed = random.choices([tenant.act, weather.act], [4, 1])[0]
         story.append(f"{now:6.1f} s {deed()}")
         time.sleep(random.choice([0, 0.05, 0.2, 0.8]))

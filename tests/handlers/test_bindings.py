@@ -6,6 +6,7 @@ from typing import Any
 import kopf
 from kopf._core.actions.invocation import invoke
 
+from voicekeys.clients.clock import SystemClock
 from voicekeys.handlers.bindings import BindingHandlers, registry
 from voicekeys.reconcilers.inventory import Inventory
 from voicekeys.reconcilers.queue import WorkQueue
@@ -38,7 +39,7 @@ class Witness(Inventory):
 async def test_kopf_gives_events_to_us_in_the_loops_own_thread() -> None:
     """The queue and the inventory belong to the loop; kopf runs plain functions in a pool of threads."""
     inventory = Witness()
-    made = registry(BindingHandlers(inventory, WorkQueue()), dict)
+    made = registry(BindingHandlers(inventory, WorkQueue(), SystemClock()), dict)
     (handler,) = made._watching.get_all_handlers()
     await invoke(handler.fn, settings=kopf.OperatorSettings(), kwargs={"event": {"type": "ADDED", "object": RAW}})
     assert inventory.threads == [threading.current_thread()]

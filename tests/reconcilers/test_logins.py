@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,24 @@ def test_tls_that_cannot_be_trusted_is_said(world: World) -> None:
     world.bind()
     raw = world.until("SourceReachable", "False", "TLSFailed")
     assert "caBundle" in message_of(raw, "SourceReachable")
+
+
+def test_tls_that_breaks_later_leaves_secret_and_agents(world: World) -> None:
+    world.put()
+    world.bind(agents=[objects.agent()])
+    world.deploy()
+    world.idle(version=1)
+    secret, pods = world.get("Secret", "voice"), {pod["metadata"]["uid"] for pod in world.pods()}
+    world.store(vault={"insecure": None, "address": world.lab.api_url})
+    raw = world.until("SourceReachable", "False", "TLSFailed")
+    assert is_true(raw, "Ready")
+    assert condition_of(raw, "Stalled") is None
+    time.sleep(2)
+    assert world.get("Secret", "voice") == secret
+    assert {pod["metadata"]["uid"] for pod in world.pods()} == pods
+    world.store()
+    world.until("SourceReachable", "True")
+    world.idle(version=world.change())
 
 
 def test_one_key_in_two_environments_is_told_on_both(world: World) -> None:

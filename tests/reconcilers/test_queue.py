@@ -10,7 +10,7 @@ from voicekeys.model.identity import Name
 from voicekeys.reconcilers import queue as module
 from voicekeys.reconcilers.queue import WorkQueue
 
-A, B = Name("voice", "a"), Name("voice", "b")
+A, B, C = Name("voice", "a"), Name("voice", "b"), Name("voice", "c")
 
 
 async def next_of(queue: WorkQueue, seconds: float = 1.0) -> Name:
@@ -89,3 +89,47 @@ async def test_what_is_wanted_long_after_comes_in_its_time(monkeypatch: pytest.M
     assert await next_of(queue) == B
     assert loop.time() - began >= 0.34
     queue.close()
+
+
+async def test_a_deferred_key_waits_for_all_others_and_is_not_lost() -> None:
+    queue = WorkQueue()
+    queue.add(A)
+    assert await next_of(queue) == A
+    assert not queue.defer(A), "nothing else waits: go on"
+    queue.add(B)
+    assert queue.defer(A)
+    queue.done(A)
+    assert await next_of(queue) == B
+    assert not queue.defer(B), "what was deferred itself is nothing to wait for"
+    assert await next_of(queue) == A
+
+
+async def test_a_deferred_key_that_is_asked_for_goes_into_the_faster_line_and_comes_once() -> None:
+    queue = WorkQueue()
+    for key in (A, B, C):
+        queue.add(key)
+    assert await next_of(queue) == A
+    assert queue.defer(A)
+    queue.done(A)
+    queue.add(A, urgent=True)
+    assert [await next_of(queue) for _ in range(3)] == [A, B, C]
+    for key in (A, B, C):
+        queue.done(key)
+    assert await is_quiet(queue)
+
+
+async def test_a_deferred_key_has_its_turn_in_the_longest_rush() -> None:
+    queue = WorkQueue()
+    queue.add(A)
+    queue.add(B)
+    assert await next_of(queue) == A
+    assert queue.defer(A)
+    queue.done(A)
+    for turn in range(2 * module.FAIRNESS):
+        key = await next_of(queue)
+        if key == A:
+            assert turn
+            return
+        queue.done(key)
+        queue.add(key)
+    pytest.fail("it never came")

@@ -174,3 +174,20 @@ def test_a_fingerprint_key_lost_together_with_a_change_still_restarts(tenant: Wo
     tenant.wait("a restart", lambda: len(tenant.replica_sets()) == 2)
     tenant.idle(version=2)
     assert tenant.data() == {"api_key": b"changed meanwhile"}
+
+
+def test_in_a_rush_secrets_come_before_statuses(tenant: World) -> None:
+    count = 64
+    tenant.put()
+    tenant.operator.stop()
+    for number in range(count):
+        tenant.bind(f"voice-{number}", target={"secretName": f"rush-{number}"})
+    tenant.operator.start()
+    for number in range(count):
+        tenant.ready(f"voice-{number}")
+    # Versions are the store's own count of writes: what was written before what, whatever the pace of the machine.
+    written = [tenant.get("Secret", f"rush-{number}") for number in range(count)]
+    last = max(int(secret["metadata"]["resourceVersion"]) for secret in written if secret is not None)
+    statuses = [int(raw["metadata"]["resourceVersion"]) for raw in tenant.bindings()]
+    earlier = sum(1 for one in statuses if one < last)
+    assert earlier <= count // 4, f"{earlier} of {count} statuses were written before the last Secret"

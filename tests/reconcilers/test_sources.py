@@ -279,17 +279,20 @@ def test_sync_now_reads_at_once_and_once(world: World) -> None:
     world.put()
     world.bind()
     world.ready(version=1)
-    world.put(api_key="value-0002")
-    asked = time.monotonic()
-    value = world.sync_now()
-    world.wait("synced", lambda: world.data() == {"api_key": b"value-0002"}, 10, pause=0.05)
-    assert time.monotonic() - asked < 5
-    raw = world.ready(version=2)
-    assert raw["status"]["handled"]["syncNow"] == value
-    world.put(api_key="value-0003")
+    times = []
+    for number in range(2, 7):
+        world.put(api_key=f"value-{number:04d}")
+        asked = time.monotonic()
+        value = world.sync_now()
+        world.wait("synced", functools.partial(_holds, world, f"value-{number:04d}"), 10, pause=0.02)
+        times.append(time.monotonic() - asked)
+        raw = world.ready(version=number)
+        assert raw["status"]["handled"]["syncNow"] == value
+    assert min(times) < 1, f"in under a second, where the machine is not busy with other tests: {times}"
+    world.put(api_key="value-0007")
     world.patch(raw, {"metadata": {"labels": {"touched": "yes"}}})
     time.sleep(3)
-    assert world.data() == {"api_key": b"value-0002"}
+    assert world.data() == {"api_key": b"value-0006"}
 
 
 def test_a_notification_brings_the_secret_in_under_a_second(world: World) -> None:

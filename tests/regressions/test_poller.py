@@ -37,10 +37,13 @@ class Vault:
     def __init__(self, *ill: str) -> None:
         self.ill = set(ill)
         self.reads: list[str] = []
+        self.times: list[float] = []
+        self.clock = Clock()
 
     async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
         del identity, version
         self.reads.append(path)
+        self.times.append(self.clock.at)
         if path in self.ill or "*" in self.ill:
             raise StoreDown("VaultError", "it answered 500")
         return KeyVersion(1, datetime(2026, 1, 1, tzinfo=UTC), Payload({"key": b"a value of no one"}))
@@ -49,7 +52,8 @@ class Vault:
         pass
 
 
-def poller_of(vault: Vault, clock: Clock, states: list[bool]) -> StorePoller:
+def poller_of(vault: Vault, clock: Clock, states: list[bool], interval: float | None = 5) -> StorePoller:
+    vault.clock = clock
     made: list[StorePoller] = []
     made.append(
         StorePoller(
@@ -57,7 +61,7 @@ def poller_of(vault: Vault, clock: Clock, states: list[bool]) -> StorePoller:
             clock,
             random.Random(1),
             reads_per_second=10,
-            interval=5,
+            interval=interval,
             on_change=lambda _: None,
             on_state=lambda: states.append(made[0].down is None),
             on_lag=lambda _: None,

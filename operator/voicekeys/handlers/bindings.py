@@ -6,8 +6,7 @@ for long happens here.
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import kopf
 import structlog
@@ -16,10 +15,10 @@ from voicekeys.api import names
 from voicekeys.model.identity import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from random import Random
+    from collections.abc import Callable, Mapping
 
     from voicekeys.reconcilers.inventory import Inventory
+    from voicekeys.reconcilers.ports import Clock
     from voicekeys.reconcilers.queue import WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -31,19 +30,43 @@ class BindingHandlers:
     Args:
         inventory: told of each binding.
         queue: told which to work on.
+        clock: monotonic time.
     """
 
-    def __init__(self, inventory: Inventory, queue: WorkQueue) -> None:
+    def __init__(self, inventory: Inventory, queue: WorkQueue, clock: Clock) -> None:
         self._inventory = inventory
         self._queue = queue
+        self._clock = clock
+        self._heard = 0  # newest resourceVersion that kopf's watch has told of
+        self._listed = 0  # newest that a list of ours has shown
+        self._behind_since = 0.0
 
     async def on_event(self, event: Mapping[str, Any], **_: object) -> None:
         """Take one watch event of a binding; a coroutine, since kopf runs plain functions in threads of their own."""
         raw = event["object"]
+        self._heard = max(self._heard, _version(raw))
+        self._behind_since = self._clock.monotonic()
         if event["type"] == "DELETED":
             self._drop(raw)
         else:
             self.take(raw)
+
+    def on_listed(self, raw: Mapping[str, Any]) -> None:
+        """Take a binding that a list of ours has shown: what is in it, kopf's watch must tell as well."""
+        version = _version(raw)
+        if version > self._listed:
+            if self._listed <= self._heard:
+                self._behind_since = self._clock.monotonic()
+            self._listed = version
+        self.take(raw)
+
+    def deaf_for(self, now: float) -> float:
+        """Seconds for which kopf's watch has told nothing although it is behind; 0 while it is not.
+
+        Args:
+            now: monotonic seconds.
+        """
+        return now - self._behind_since if self._listed > self._heard else 0.0
 
     def _drop(self, raw: Mapping[str, Any]) -> None:
         name = Name(raw["metadata"]["namespace"], raw["metadata"]["name"])
@@ -76,6 +99,10 @@ class BindingHandlers:
                 self._queue.add(rival)  # whose Secret it is may have changed
 
 
+def _version(raw: Mapping[str, Any]) -> int:
+    return int(raw["metadata"]["resourceVersion"])
+
+
 def registry(handlers: BindingHandlers, login: Callable[[], Mapping[str, Any]]) -> kopf.OperatorRegistry:
     """What kopf is to call.
 
@@ -92,53 +119,3 @@ def registry(handlers: BindingHandlers, login: Callable[[], Mapping[str, Any]]) 
 
     kopf.on.event(names.GROUP, names.VERSION, names.BINDING_PLURAL, registry=made)(handlers.on_event)
     return made
-
-
-def kopf_settings(random: Random) -> kopf.OperatorSettings:
-    """Settings measured in facts §2: little memory per object, no write of kopf's own, no end after API faults."""
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.persistence.diffbase_storage = NoDiffBase()
-    settings.queueing.idle_timeout = 0.01  # for so long an object that was taken in stays in memory
-    settings.watching.chunk_size = 100  # a page of a list is in memory several times over while it is taken in
-    settings.watching.server_timeout = 290
-    settings.watching.client_timeout = 320
-    settings.watching.connect_timeout = 10
-    settings.watching.reconnect_backoff = 1.0
-    settings.networking.request_timeout = 60
-    settings.networking.error_backoffs = Backoffs(random)
-    settings.process.ultimate_exiting_timeout = 25
-    return settings
-
-
-class NoDiffBase(kopf.DiffBaseStorage):
-    """Remembers nothing of an object: kopf copies each one whole to find changes, which only its other handlers ask."""
-
-    def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
-        """Give an empty essence."""
-        del body, extra_fields
-        return cast("kopf.BodyEssence", {})
-
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        """Give None: nothing was stored."""
-        del body
-        return None
-
-    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """Store nothing: an annotation would be a write for each object."""
-
-
-class Backoffs:
-    """Endless jittered pauses, from half a second to half a minute: kopf ends the process when its list runs out.
-
-    Args:
-        random: jitter.
-    """
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-
-    def __iter__(self) -> Iterator[float]:
-        for attempt in itertools.count():
-            yield min(30.0, 0.5 * 2.0 ** min(attempt, 10)) * self._random.uniform(0.5, 1)

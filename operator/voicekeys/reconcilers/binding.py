@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.pods import PodTracker
     from voicekeys.reconcilers.ports import Clock
+    from voicekeys.reconcilers.queue import WorkQueue
     from voicekeys.reconcilers.rollout import Rollouts
     from voicekeys.reconcilers.stores import Stores
     from voicekeys.reconcilers.sync import Sync
@@ -41,6 +42,7 @@ class BindingReconciler:
         stores: let go of what a deleted binding read.
         tracker: let go of the pods of a deleted binding.
         clock: time.
+        queue: lets the Secrets of other bindings go before this one's status.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class BindingReconciler:
         stores: Stores,
         tracker: PodTracker,
         clock: Clock,
+        queue: WorkQueue,
     ) -> None:
         self._gatherer = gatherer
         self._sync = sync
@@ -60,6 +63,7 @@ class BindingReconciler:
         self._stores = stores
         self._tracker = tracker
         self._clock = clock
+        self._queue = queue
 
     async def reconcile(self, name: Name) -> datetime | None:
         """Bring one binding a step further.
@@ -79,7 +83,8 @@ class BindingReconciler:
         draft = Draft(observed)
         again: Retryable | None = None
         try:
-            await self._steps(observed, draft)
+            if not await self._steps(observed, draft):
+                return None
         except Waiting as waiting:
             if waiting.reason == "Reading":
                 return draft.wake  # nothing is known yet, and nothing is said; the poller wakes us
@@ -99,14 +104,19 @@ class BindingReconciler:
             raise again
         return draft.wake
 
-    async def _steps(self, observed: Observed, draft: Draft) -> None:
+    async def _steps(self, observed: Observed, draft: Draft) -> bool:
+        """Take them in order; False when the rest of them was put off."""
         if observed.suspended:
             _suspended(observed, draft)
-            return
+            return True
         source = self._sync.source(observed, draft)
         wanted = self._sync.wanted(observed, draft, source)
-        await self._sync.place(observed, draft, wanted)
+        made = await self._sync.place(observed, draft, wanted)
+        # In a rush, as after an installation or a restored cluster, agents wait for Secrets and nobody for a status.
+        if made and self._queue.defer(observed.name):
+            return False
         await self._rollouts.advance(observed, draft, wanted)
+        return True
 
 
 def _suspended(observed: Observed, draft: Draft) -> None:

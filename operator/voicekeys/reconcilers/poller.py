@@ -1,8 +1,9 @@
 """One poller per store: reads every source in its turn, and stands as the floodgate before a Vault that is down.
 
 A source is one (store, identity, path, version pin), shared by all bindings that name it. First reads and notified
-ones go at once, up to `BURST` at a time; the others follow the store's read budget. While the store as a whole does
-not answer, exactly one read at a time probes it, with backoff; every other source waits and is told why.
+ones go at once, up to `BURST` at a time; the others, retries among them, take turns at the store's read budget, so that
+also after an outage Vault is asked no faster than agreed. While the store as a whole does not answer, exactly one read
+at a time probes it, with backoff; every other source waits and is told why.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Source:
     failures: int = 0
     alone: int = 0  # times in a row that it failed as if the whole store were down, while others were answered
     reading: bool = False
+    at_once: bool = False  # its next read was asked for by somebody, and does not wait for a turn
+    has_turn: bool = False  # `due` is a turn that the read budget has given
     subscribers: dict[Name, str] = field(default_factory=dict)  # binding to its environment
 
     @property
@@ -88,6 +91,7 @@ class StorePoller:
         self._wakeup = asyncio.Event()
         self._slots = asyncio.Semaphore(BURST)
         self._reads: set[asyncio.Task[None]] = set()
+        self._next_turn = 0.0
         self._down_since = 0.0
         self._probes = 0
         self.sources: dict[SourceId, Source] = {}
@@ -106,6 +110,11 @@ class StorePoller:
         """Seconds between two reads of one source, at present."""
         return poll_interval(len(self.sources), self._budget, self._fixed)
 
+    @property
+    def turns_per_second(self) -> float:
+        """Polls that may begin in a second: the budget, or what an interval asks for that does without it."""
+        return max(self._budget, len(self.sources) / self.interval)
+
     def subscribe(self, source_id: SourceId, name: Name) -> Source:
         """Give the source, reading it at once if nobody had asked for it before."""
         source = self.sources.get(source_id)
@@ -113,7 +122,7 @@ class StorePoller:
             source = self.sources[source_id] = Source(source_id)
             if self.down is not None and self.told_down:
                 source.error, source.failures = self.down, 1  # its turn as the probe may be long in coming
-            self._schedule(source, self._clock.monotonic())
+            self.read_now(source)
         source.subscribers.setdefault(name, "")
         return source
 
@@ -127,6 +136,7 @@ class StorePoller:
 
     def read_now(self, source: Source) -> None:
         """Read a source at once, whatever its turn; while the store is down that is the probe's business."""
+        source.at_once = True
         self._schedule(source, self._clock.monotonic())
 
     def _schedule(self, source: Source, due: float) -> None:
@@ -165,8 +175,23 @@ class StorePoller:
                     await self._sleep(wait)
                     continue
                 heapq.heappop(self._heap)
-                return source
+                if self._may_read(source):
+                    return source
             await self._sleep(None)
+
+    def _may_read(self, source: Source) -> bool:
+        """Whether it is this source's turn; if not, it is given the next free one."""
+        now = self._clock.monotonic()
+        if source.at_once or source.has_turn or now >= self._next_turn:
+            if not (source.at_once or source.has_turn):
+                self._next_turn = now + 1 / self.turns_per_second
+            source.at_once = source.has_turn = False
+            return True
+        turn = self._next_turn
+        self._next_turn = turn + 1 / self.turns_per_second
+        source.has_turn = True
+        self._schedule(source, turn)
+        return False
 
     async def _sleep(self, seconds: float | None) -> None:
         self._wakeup.clear()

@@ -1,13 +1,16 @@
 """The work queue: keys, not objects; each key waits once and is worked on by one worker at a time.
 
 The contract is that of client-go's workqueue: a key that is added while it is being worked on is worked on again
-afterwards, so the last change is never missed; urgent keys go first; delayed ones keep their earliest time.
+afterwards, so the last change is never missed; urgent keys go first, deferred ones last; delayed ones keep their
+earliest time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,15 +20,27 @@ FAR_SECONDS = 3600.0
 """A key that is wanted later than that (a rotation date, months ahead) has no timer yet: 10,000 of them take memory."""
 
 
+FAIRNESS = 16
+"""Of so many keys one is taken from the slowest line, so that what is deferred has its turn in the longest rush."""
+
+
+class Line(IntEnum):
+    """Where a key waits; lower goes first."""
+
+    URGENT = 0
+    NORMAL = 1
+    DEFERRED = 2
+
+
 class WorkQueue:
-    """Deduplicating queue with delays and two priorities; for one event loop, not thread-safe."""
+    """Deduplicating queue with delays and three priorities; for one event loop, not thread-safe."""
 
     def __init__(self) -> None:
-        self._urgent: deque[Name] = deque()
-        self._normal: deque[Name] = deque()
-        self._waiting: set[Name] = set()
+        self._lines: tuple[deque[Name], ...] = tuple(deque() for _ in Line)
+        self._waiting: dict[Name, Line] = {}
         self._working: set[Name] = set()
-        self._again: dict[Name, bool] = {}
+        self._again: dict[Name, Line] = {}
+        self._taken = itertools.count(1)
         self._timers: dict[Name, asyncio.TimerHandle] = {}
         self._far: dict[Name, float] = {}
         self._look: asyncio.TimerHandle | None = None
@@ -42,18 +57,27 @@ class WorkQueue:
 
     def add(self, key: Name, *, urgent: bool = False) -> None:
         """Ask for work on a key."""
+        self._add(key, Line.URGENT if urgent else Line.NORMAL)
+
+    def defer(self, key: Name) -> bool:
+        """Ask for the rest of the work on a key after all that waits now.
+
+        Returns:
+            False where nothing else waits, and whoever has the key may as well go on.
+        """
+        if not (self._lines[Line.URGENT] or self._lines[Line.NORMAL]):
+            return False
+        self._add(key, Line.DEFERRED)
+        return True
+
+    def _add(self, key: Name, line: Line) -> None:
         if key in self._working:
-            self._again[key] = urgent or self._again.get(key, False)
-            return
-        if key in self._waiting:
-            if urgent:
-                # Stays in the normal line as well; whoever comes there second finds it gone.
-                self._urgent.append(key)
-                self._wakeup.set()
-            return
-        self._waiting.add(key)
-        (self._urgent if urgent else self._normal).append(key)
-        self._wakeup.set()
+            self._again[key] = min(line, self._again.get(key, line))
+        elif line < self._waiting.get(key, len(Line)):
+            # One that waited in a slower line stays there as well; whoever comes there second finds it gone.
+            self._waiting[key] = line
+            self._lines[line].append(key)
+            self._wakeup.set()
 
     def add_after(self, key: Name, seconds: float) -> None:
         """Ask for work on a key later; an earlier time that was asked for already stands."""
@@ -94,21 +118,28 @@ class WorkQueue:
     async def get(self) -> Name:
         """Wait for the next key; it counts as being worked on until `done`."""
         while True:
-            for line in (self._urgent, self._normal):
-                while line:
-                    key = line.popleft()
-                    if key in self._waiting:
-                        self._waiting.discard(key)
-                        self._working.add(key)
-                        return key
+            order = Line if next(self._taken) % FAIRNESS else reversed(Line)
+            for line in order:
+                key = self._pop(line)
+                if key is not None:
+                    self._working.add(key)
+                    return key
             self._wakeup.clear()
             await self._wakeup.wait()
+
+    def _pop(self, line: Line) -> Name | None:
+        waiting = self._lines[line]
+        while waiting:
+            key = waiting.popleft()
+            if self._waiting.pop(key, None) is not None:
+                return key
+        return None
 
     def done(self, key: Name) -> None:
         """Give a key back; if it was asked for meanwhile, it waits again."""
         self._working.discard(key)
         if key in self._again:
-            self.add(key, urgent=self._again.pop(key))
+            self._add(key, self._again.pop(key))
 
     def close(self) -> None:
         """Cancel every timer."""

@@ -219,8 +219,11 @@ class Sync:
                 "for each environment, or a leak in one is a leak in both",
             )
 
-    async def place(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
+    async def place(self, observed: Observed, draft: Draft, wanted: Wanted) -> bool:
         """Bring the Secret to what is wanted, with `SecretSynced`, ``status.secret`` and ``status.key``.
+
+        Returns:
+            Whether the Secret was made just now, for a binding that had none before.
 
         Raises:
             Terminal: the Secret is somebody else's, or of another type.
@@ -232,6 +235,7 @@ class Sync:
         draft.baseline = self._baseline(draft, wanted, observed.secret)
         stamp = policy.Stamp(wanted.version, wanted.created_time, wanted.digest)
         metadata = policy.metadata(observed.name, observed.record.uid, target, stamp)
+        made = False
         if wanted.data is None:
             self._check_in_place(observed, wanted)
         else:
@@ -245,9 +249,11 @@ class Sync:
                 await self._before_write(observed, draft, wanted, present)
                 await self._write(observed, wanted, metadata, present)
                 self._report_heal(observed, wanted, found)
+                made = present is None and observed.status.secret is None
         self._note(observed, draft, wanted)
         if Is.SECRET_SYNCED not in draft.findings:
             draft.true(Is.SECRET_SYNCED, "Synced", f"Secret {name.name} holds version {wanted.version} of the key")
+        return made
 
     def _check_claim(self, observed: Observed) -> None:
         mine = policy.Claim(observed.record.created, observed.name.name)
