@@ -237,7 +237,7 @@ class Operator:
             namespaces=self.settings.namespaces,
             watch_stores=self.settings.stores_dir is None,
         )
-        outcome = Outcome(self.cluster, self.events, self.inventory)
+        outcome = Outcome(self.cluster, self.events, self.inventory, self.handlers.take)
         gatherer = Gatherer(self.inventory, self.stores, self.cluster, self.clock)
         sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
         rollouts = Rollouts(gatherer, Siblings(self.inventory), self.cluster, outcome, self.tracker, digester)

@@ -10,7 +10,7 @@ import pytest
 from tests.reconcilers import objects
 from tests.reconcilers.harness import HOME, Operator
 from tests.reconcilers.test_rollbacks import break_new_pods, mend
-from tests.reconcilers.world import World, condition_of, is_true
+from tests.reconcilers.world import World, condition_of, is_true, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,3 +191,25 @@ def test_in_a_rush_secrets_come_before_statuses(tenant: World) -> None:
     statuses = [int(raw["metadata"]["resourceVersion"]) for raw in tenant.bindings()]
     earlier = sum(1 for one in statuses if one < last)
     assert earlier <= count // 4, f"{earlier} of {count} statuses were written before the last Secret"
+
+
+def test_a_secret_that_was_written_and_not_recorded_is_not_taken_for_the_old_key(tenant: World) -> None:
+    tenant.put(api_key="value-0001")
+    tenant.bind(agents=[objects.agent()])
+    tenant.deploy()
+    before = tenant.idle(version=1)["status"]
+    tenant.idle(version=tenant.change(api_key="value-0002"))
+    tenant.operator.kill()
+    # As if it had been killed between the Secret and the status, with Vault down ever since.
+    raw = tenant.binding()
+    old = {key: before[key] for key in ("key", "secret")}
+    tenant.lab.api("PATCH", tenant.path("VoiceKeyBinding", "voice") + "/status", {"status": old})
+    tenant.lab.vault.seal()
+    try:
+        tenant.operator.start()
+        raw = tenant.until("SecretSynced", "False", "VaultSealed")
+        assert "version 2" in message_of(raw, "SecretSynced")
+        assert not is_true(raw, "Ready"), "which key the pods have is not known"
+    finally:
+        tenant.lab.vault.unseal()
+    tenant.idle(version=2)

@@ -274,6 +274,23 @@ def test_suspend_on_a_store_stops_every_act_of_its_bindings(world: World) -> Non
     assert condition_of(raw, "Suspended") is None
 
 
+def test_an_edit_while_the_store_is_suspended_is_made_good_afterwards(world: World) -> None:
+    world.put()
+    world.bind(target={"deletionPolicy": "Delete", "labels": {"team": "voice"}})
+    world.ready(version=1)
+    world.store(suspend=True)
+    world.until("Suspended", "True")
+    world.edit(target={"deletionPolicy": "Retain", "labels": {"team": None}})
+    raw = world.until("SecretSynced", "Unknown", "Suspended")
+    assert is_true(raw, "Ready")
+    world.store(suspend=False)
+    world.until("SecretSynced", "True")
+    secret = world.get("Secret", "voice")
+    assert secret is not None
+    assert "ownerReferences" not in secret["metadata"], "deleting the binding would have taken the agents' Secret along"
+    assert "team" not in secret["metadata"]["labels"]
+
+
 def test_sync_now_reads_at_once_and_once(world: World) -> None:
     world.store(poll={"interval": "1h"})
     world.put()

@@ -187,3 +187,19 @@ def test_a_bad_key_does_not_restart_agents_and_a_good_one_does(world: World) -> 
     world.change(api_key="good-0002")
     world.idle(version=3)
     assert len(world.replica_sets()) == 2
+
+
+def test_the_operators_own_secrets_are_no_target(world: World) -> None:
+    world.put()
+    world.bind(target={"secretName": "voicekeys-fingerprint-key"})
+    raw = world.until("Stalled", "True", "SecretReserved")
+    assert "spec.target.secretName" in message_of(raw, "Stalled")
+    assert world.get("Secret", "voicekeys-fingerprint-key") is None
+
+
+def test_a_secret_with_our_label_and_of_no_binding_is_not_taken_over(world: World) -> None:
+    foreign(world, {"app.kubernetes.io/managed-by": "voicekeys"}, api_key="theirs")
+    world.put()
+    world.bind()
+    world.until("Stalled", "True", "SecretExists")
+    assert world.data() == {"api_key": b"theirs"}

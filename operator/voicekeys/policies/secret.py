@@ -76,8 +76,15 @@ def manifest(wanted: Mapping[str, Any], secret_type: str, data: Payload, uid: st
 
 
 def is_ours(view: SecretView | None) -> bool:
-    """Whether voicekeys made (or was allowed to adopt) this Secret."""
-    return view is not None and view.labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+    """Whether voicekeys made (or was allowed to adopt) this Secret for a binding."""
+    ours = view is not None and view.labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+    return ours and view is not None and bool(view.labels.get(names.BINDING_LABEL))
+
+
+def is_written_by_us(raw: Mapping[str, Any]) -> bool:
+    """Whether a Secret of the API server holds fields that we have applied."""
+    fields = raw["metadata"].get("managedFields") or ()
+    return any(one.get("manager") == names.FIELD_MANAGER and one.get("operation") == "Apply" for one in fields)
 
 
 def difference(view: SecretView | None, wanted: Mapping[str, Any], digests: Mapping[str, str]) -> Verdict | None:
@@ -100,6 +107,16 @@ def difference(view: SecretView | None, wanted: Mapping[str, Any], digests: Mapp
     if any(owner["uid"] not in view.owners for owner in wanted.get("ownerReferences", [])):
         return Verdict("MetadataDiffers", "the Secret's owner differs from the binding")
     return None
+
+
+def reserved(secret: str) -> Verdict | None:
+    """The operator's own Secrets are no target, whatever they are labelled."""
+    if secret not in {names.FINGERPRINT_SECRET, names.NOTIFY_SECRET}:
+        return None
+    return Verdict(
+        "SecretReserved",
+        f"Secret {secret} is a name of the operator's own: choose another spec.target.secretName",
+    )
 
 
 def not_ours(secret: str, binding: str) -> Verdict:

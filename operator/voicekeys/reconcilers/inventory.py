@@ -50,7 +50,7 @@ class BindingRecord:
         self.generation: int = metadata["generation"]
         self.resource_version = int(metadata["resourceVersion"])
         self.created: str = metadata["creationTimestamp"]
-        self.sync_now: str = (metadata.get("annotations") or {}).get(names.SYNC_NOW_ANNOTATION, "")
+        self.sync_now = _sync_now(metadata)
         self._spec = zlib.compress(orjson.dumps(raw["spec"]), 1)
         self.status_json = pack_status(raw.get("status"))
         spec = self.spec()
@@ -125,14 +125,22 @@ class Inventory:
         self._index(record)
         return None if known and _same(known, record) else record
 
-    def written(self, raw: Mapping[str, Any]) -> None:
-        """Remember our own status write, so that the next reconcile sees it before the watch shows it."""
+    def written(self, raw: Mapping[str, Any]) -> bool:
+        """Remember our own status write, so that the next reconcile sees it before the watch shows it.
+
+        Returns:
+            False where the answer also holds somebody's edit, which the watch has not shown yet: take it in as one.
+        """
         metadata = raw["metadata"]
         record = self.bindings.get(Name(metadata["namespace"], metadata["name"]))
         version = int(metadata["resourceVersion"])
-        if record and record.uid == metadata["uid"] and version > record.resource_version:
-            record.resource_version = version
-            record.status_json = pack_status(raw.get("status"))
+        if record is None or record.uid != metadata["uid"] or version <= record.resource_version:
+            return True
+        record.status_json = pack_status(raw.get("status"))
+        if (record.generation, record.sync_now) != (metadata["generation"], _sync_now(metadata)):
+            return False
+        record.resource_version = version
+        return True
 
     def remove(self, name: Name) -> BindingRecord | None:
         """Forget a binding."""
@@ -175,9 +183,18 @@ class Inventory:
         """Bindings whose agents run in a workload."""
         return self._by_agent.get(workload, ())
 
+    def workloads(self, kind: str) -> tuple[WorkloadId, ...]:
+        """The workloads of one kind that any binding names."""
+        return tuple(workload for workload in self._by_agent if workload.kind == kind)
+
     def of_store(self, store: str) -> Iterator[BindingRecord]:
         """Bindings that read from a store."""
         return (record for record in self.bindings.values() if record.store == store)
+
+
+def _sync_now(metadata: Mapping[str, Any]) -> str:
+    value: str = (metadata.get("annotations") or {}).get(names.SYNC_NOW_ANNOTATION, "")
+    return value
 
 
 def _same(known: BindingRecord, new: BindingRecord) -> bool:

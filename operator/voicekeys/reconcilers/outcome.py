@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voicekeys.api import names
 from voicekeys.api.conditions import BINDING_CONDITIONS, Polarity
@@ -15,6 +15,7 @@ from voicekeys.policies.conditions import Finding, merge, summarise
 from voicekeys.reconcilers.inventory import packed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from voicekeys.api.status import Condition
@@ -97,12 +98,16 @@ class Outcome:
         cluster: the Kubernetes API.
         events: for changes of conditions.
         inventory: told of our own writes.
+        on_edited: told a binding whose edit came with the answer to a write, before the watch showed it.
     """
 
-    def __init__(self, cluster: Cluster, events: Events, inventory: Inventory) -> None:
+    def __init__(
+        self, cluster: Cluster, events: Events, inventory: Inventory, on_edited: Callable[[Mapping[str, Any]], None]
+    ) -> None:
         self._cluster = cluster
         self._events = events
         self._inventory = inventory
+        self._on_edited = on_edited
 
     async def finish(self, record: BindingRecord, draft: Draft, now: datetime) -> bool:
         """Write the status if it changed, and emit an event for each condition that changed.
@@ -136,7 +141,8 @@ class Outcome:
             raw = await self._cluster.replace_status(names.BINDING_KIND, record.name, record.uid, dump_status(status))
         except ApiNotFound:
             raise Waiting("Reading", f"VoiceKeyBinding {record.name} was deleted") from None
-        self._inventory.written(raw)
+        if not self._inventory.written(raw):
+            self._on_edited(raw)
         return True
 
     def event(self, record: BindingRecord, kind: str, reason: str, message: str) -> None:

@@ -155,6 +155,7 @@ class Sync:
         if status.digest_key != self._digester.key_id:
             message = f"the fingerprint key is a new one, so the key must be read before all else: {error.message}"
             raise Waiting(error.reason, message)
+        _check_recorded(observed, error)
         refused = (status.rotation.refused_digest if status.rotation else None) or ""
         if refused == status.secret.digest:
             refused = ""  # the way back was not taken yet: that needs the key of before
@@ -232,7 +233,7 @@ class Sync:
         """
         target, name = observed.spec.target, observed.record.secret
         self._check_claim(observed)
-        draft.baseline = self._baseline(draft, wanted, observed.secret)
+        draft.baseline = self._baseline(observed, draft, wanted, observed.secret)
         stamp = policy.Stamp(wanted.version, wanted.created_time, wanted.digest)
         metadata = policy.metadata(observed.name, observed.record.uid, target, stamp)
         made = False
@@ -245,7 +246,8 @@ class Sync:
                 # What an edit of the binding took away (a label, the owner) can only be seen by applying all of it.
                 found = Verdict("MetadataDiffers", "the binding was edited")
             if found is not None:
-                present = observed.secret or await self._foreign(observed)
+                present = observed.secret if policy.is_ours(observed.secret) else await self._foreign(observed)
+                found = policy.difference(present, metadata, digests) or found
                 await self._before_write(observed, draft, wanted, present)
                 await self._write(observed, wanted, metadata, present)
                 self._report_heal(observed, wanted, found)
@@ -257,7 +259,8 @@ class Sync:
 
     def _check_claim(self, observed: Observed) -> None:
         mine = policy.Claim(observed.record.created, observed.name.name)
-        lost = policy.conflict(observed.record.secret.name, mine, observed.rivals)
+        secret = observed.record.secret.name
+        lost = policy.reserved(secret) or policy.conflict(secret, mine, observed.rivals)
         if lost is not None:
             raise Terminal(*lost)
 
@@ -273,19 +276,22 @@ class Sync:
 
     async def _before_write(self, observed: Observed, draft: Draft, wanted: Wanted, present: SecretView | None) -> None:
         """Record what the pods were started with, before it is overwritten: a crash in between must not forget it."""
-        draft.baseline = self._baseline(draft, wanted, present)
+        draft.baseline = self._baseline(observed, draft, wanted, present)
         if not observed.spec.agents or draft.baseline == wanted.digest:
             return
         secret = draft.status.secret or SecretStatus(observed.record.secret.name, draft.baseline)
         started = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
-        draft.status = replace(started, secret=replace(secret, digest=draft.baseline), digest_key=self._digester.key_id)
+        secret = replace(secret, name=observed.record.secret.name, digest=draft.baseline)
+        draft.status = replace(started, secret=secret, digest_key=self._digester.key_id)
         await self._outcome.write(observed.record, draft.status)
 
-    def _baseline(self, draft: Draft, wanted: Wanted, present: SecretView | None) -> str:
+    def _baseline(self, observed: Observed, draft: Draft, wanted: Wanted, present: SecretView | None) -> str:
         """Digest of the data that running pods were started with, as far as anyone can know."""
-        status = draft.status
+        status, name = draft.status, observed.record.secret.name
         if status.secret is not None and status.digest_key == self._digester.key_id:
-            return status.secret.digest
+            moved = status.secret.name != name and present is not None
+            if not moved:
+                return status.secret.digest
         if present is None or wanted.data is None:
             return wanted.digest
         # First sight of a Secret that was there before, or a lost fingerprint key: what it holds now is what counts.
@@ -322,7 +328,8 @@ class Sync:
         if raw is None:
             return None
         view = parse_secret(raw, self._digester).view()
-        if not policy.is_ours(view) and not observed.spec.target.adopt:
+        ours = policy.is_ours(view) or policy.is_written_by_us(raw)  # a hand edit may have taken the label away
+        if not ours and not observed.spec.target.adopt:
             raise Terminal(*policy.not_ours(observed.record.secret.name, observed.name.name))
         return view
 
@@ -352,6 +359,21 @@ class Sync:
             fingerprint = self._digester.of_key(wanted.data)
             old = KeyStatus(wanted.version, wanted.created_time.replace(microsecond=0), fingerprint, due)
         draft.status = replace(draft.status, secret=secret, key=old, digest_key=self._digester.key_id)
+
+
+def _check_recorded(observed: Observed, error: SourceError) -> None:
+    """Refuse to take the Secret for the last recorded key: we may have been killed between writing it and saying so."""
+    held, recorded = observed.secret, observed.status.secret
+    digest = held.annotations.get(names.DIGEST_ANNOTATION) if held is not None else None
+    if held is None or recorded is None or digest is None or recorded.name != observed.record.secret.name:
+        return
+    if digest != recorded.digest:
+        version = held.annotations.get(names.KEY_VERSION_ANNOTATION, "?")
+        message = (
+            f"the Secret holds version {version} of the key, which was not recorded before the operator ended; agents "
+            f"follow as soon as Vault gives the key again: {error.message}"
+        )
+        raise Waiting(error.reason, message)
 
 
 def _is_confirmed(observed: Observed) -> bool:

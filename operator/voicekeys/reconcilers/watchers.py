@@ -125,14 +125,21 @@ class Watchers:
             self._wake(self._inventory.of_secret(name))
 
     async def _workloads(self, resource: str, scope: str) -> None:
-        first = True
+        first, listed, owner = True, set[WorkloadId](), WORKLOADS[resource]
         async for kind, raw in self._cluster.watch(resource, scope, metadata_only=True):
-            if kind == "SYNCED" and first:
-                first = False
-                self._one_synced()
-            elif kind not in {"SYNCED", "LISTING"}:
-                name = _name(raw)
-                self._wake(self._inventory.of_agent(WorkloadId(WORKLOADS[resource], name.namespace, name.name)))
+            if kind == "LISTING":
+                listed = set()
+            elif kind == "SYNCED":
+                for missing in set(self._inventory.workloads(owner)) - listed:
+                    if scope in {"", missing.namespace}:
+                        self._wake(self._inventory.of_agent(missing))  # deleted while the watch was cut
+                if first:
+                    first = False
+                    self._one_synced()
+            else:
+                workload = WorkloadId(owner, *_name(raw))
+                listed.add(workload)
+                self._wake(self._inventory.of_agent(workload))
 
     async def _all_namespaces(self) -> None:
         first = True
