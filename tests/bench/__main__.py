@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.bench import report, sync
+from tests.bench.environment import image_python
 from tests.bench.world import Sizes
 
 SCALE = (1_000, 3_000, 10_000)
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--scale", action="store_true", help="1,000, 3,000 and 10,000 bindings in one run: is it linear?")
     one.add_argument("--json", type=Path, metavar="FILE", help="write the results there as one object")
-    one.add_argument("--python", default=sys.executable, help="interpreter that runs the operator")
+    one.add_argument("--python", help="interpreter that runs the operator (default: one with what its image has)")
     one.add_argument(
         "--profile", type=Path, metavar="FILE", help="run under cProfile: FILE.1, and FILE.2 after restart"
     )
@@ -43,7 +44,12 @@ def plan(args: argparse.Namespace, bindings: int, paths: int) -> sync.Plan:
     """What the arguments ask for, at a given size."""
     sizes = Sizes(bindings, paths, args.namespaces, args.agents)
     fan = min(args.fan, bindings)
-    return sync.Plan(sizes, args.interval, args.idle, args.notifies, args.polled, fan, args.python, args.profile)
+    python = args.python or image_python(_say)
+    return sync.Plan(sizes, args.interval, args.idle, args.notifies, args.polled, fan, python, args.profile)
+
+
+def _say(line: str) -> None:
+    print(f"· {line}", flush=True)
 
 
 def main() -> int:
@@ -56,7 +62,7 @@ def main() -> int:
         sizes = [(count, count // 10) for count in SCALE]
     runs = []
     for bindings, paths in sizes:
-        results = sync.measure(plan(args, bindings, paths), say=lambda line: print(f"· {line}", flush=True))
+        results = sync.measure(plan(args, bindings, paths), say=_say)
         results["targets"] = report.judged(results)
         print(f"\n{report.table(results)}\n", flush=True)
         runs.append(results)

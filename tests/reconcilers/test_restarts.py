@@ -177,7 +177,7 @@ def test_a_fingerprint_key_lost_together_with_a_change_still_restarts(tenant: Wo
 
 
 def test_in_a_rush_secrets_come_before_statuses(tenant: World) -> None:
-    count = 64
+    count = 160
     tenant.put()
     tenant.operator.stop()
     for number in range(count):
@@ -190,7 +190,9 @@ def test_in_a_rush_secrets_come_before_statuses(tenant: World) -> None:
     last = max(int(secret["metadata"]["resourceVersion"]) for secret in written if secret is not None)
     statuses = [int(raw["metadata"]["resourceVersion"]) for raw in tenant.bindings()]
     earlier = sum(1 for one in statuses if one < last)
-    assert earlier <= count // 4, f"{earlier} of {count} statuses were written before the last Secret"
+    # The last ones have nobody to wait for: as many as there are workers, and some.
+    assert earlier <= count // 3, f"{earlier} of {count} statuses were written before the last Secret"
+    assert tenant.operator.metric("voicekeys_api_requests_total", verb="patch", resource="secrets") == count
 
 
 def test_a_secret_that_was_written_and_not_recorded_is_not_taken_for_the_old_key(tenant: World) -> None:

@@ -32,6 +32,7 @@ class BindingRecord:
         "_spec",
         "_status",
         "agents",
+        "applied",
         "created",
         "environment",
         "generation",
@@ -51,6 +52,7 @@ class BindingRecord:
         self.resource_version = int(metadata["resourceVersion"])
         self.created: str = metadata["creationTimestamp"]
         self.sync_now = _sync_now(metadata)
+        self.applied = 0  # the generation that its Secret was brought to, which its status may not say yet
         self._spec = zlib.compress(orjson.dumps(raw["spec"]), 1)
         self.status_json = pack_status(raw.get("status"))
         spec = self.spec()

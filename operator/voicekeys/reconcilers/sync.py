@@ -320,6 +320,7 @@ class Sync:
         except ApiInvalid as error:
             message = f"Secret {observed.record.secret.name} is refused by the API server: {error.message}"
             raise Terminal("SecretInvalid", message) from error
+        observed.record.applied = observed.generation
         self._inventory.secret_written(observed.record.secret, parse_secret(raw, self._digester))
 
     async def _foreign(self, observed: Observed) -> SecretView | None:
@@ -378,6 +379,8 @@ def _check_recorded(observed: Observed, error: SourceError) -> None:
 
 def _is_confirmed(observed: Observed) -> bool:
     """Whether the Secret was brought to what the binding, as it now is, asks for."""
+    if observed.record.applied == observed.generation:
+        return True
     synced = any(old.type == Is.SECRET_SYNCED and old.status == "True" for old in observed.status.conditions)
     return synced and observed.status.observed_generation == observed.generation
 
