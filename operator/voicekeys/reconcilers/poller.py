@@ -139,6 +139,13 @@ class StorePoller:
         source.at_once = True
         self._schedule(source, self._clock.monotonic())
 
+    def retire(self) -> None:
+        """Tell nobody anything from now on, whatever a read that is under way still brings."""
+        self._on_change = self._on_lag = _nobody
+        self._on_state = _nobody
+        for task in self._reads:
+            task.cancel()
+
     def _schedule(self, source: Source, due: float) -> None:
         source.due = due
         self._sequence += 1
@@ -303,6 +310,10 @@ class StorePoller:
                 self._schedule(source, now)
         self._tell_all(None)
         self._on_state()
+
+
+def _nobody(*_: object) -> None:
+    """Stand in for those who listened."""
 
 
 def _differs(old: KeyVersion | None, new: KeyVersion) -> bool:

@@ -81,7 +81,9 @@ class StoreReconciler:
         except ApiNotFound:
             return
         store.status_json = pack_status(raw.get("status"))
-        store.resource_version = max(store.resource_version, int(raw["metadata"]["resourceVersion"]))
+        if raw["metadata"].get("generation") == store.generation:
+            store.resource_version = max(store.resource_version, int(raw["metadata"]["resourceVersion"]))
+        # Else the answer holds an edit that the watch has yet to show; its event must not pass for an old one.
         for new in status.conditions:
             old = before.get(new.type)
             news = (old.status, old.reason) != (new.status, new.reason) if old else new.status == ConditionStatus.FALSE
