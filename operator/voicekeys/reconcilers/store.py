@@ -148,7 +148,7 @@ def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
         return {Is.REACHABLE: down, Is.LOGGED_IN: logged_in}, None, poller.down.message
     if not poller.answered:
         quiet = Finding(ConditionStatus.UNKNOWN, "NotYet", "nothing was read from Vault yet")
-        return {Is.REACHABLE: quiet, Is.LOGGED_IN: logged_in}, None, ""
+        return {Is.REACHABLE: quiet, Is.LOGGED_IN: logged_in}, None, denied.message if denied else ""
     answers = Finding(ConditionStatus.TRUE, "Answers", f"Vault answers at {store.spec.vault.address}")
     return {Is.REACHABLE: answers, Is.LOGGED_IN: logged_in}, None, denied.message if denied else ""
 

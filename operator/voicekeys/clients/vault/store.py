@@ -17,7 +17,7 @@ from voicekeys.model.errors import SourceDenied, SourceError, SourceMissing, Sto
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from voicekeys.clients.vault.access import VaultAccess
     from voicekeys.clients.vault.answer import Answer
@@ -183,10 +183,22 @@ class VaultStore:
 
 
 def _check(ask: Ask) -> None:
-    """Refuse paths that could lead out of ``data/``; the schema does so first."""
+    """Refuse paths that could lead out of ``data/``, or that Vault refuses unread; the schema does so first.
+
+    Vault answers 400 to a path with a rune that Go's ``unicode.IsPrint`` refuses (``PrintablePathCheckHandler`` of
+    hashicorp/go-cleanhttp), which are those of `str.isprintable`.
+    """
     if any(segment in {"", ".", ".."} for segment in ask.path.split("/")):
         text = f"{ask.path!r} is not a path of a key: no empty, `.` or `..` segment. Correct spec.source.path"
-        raise SourceMissing(Reason.PATH_INVALID, text)
+        raise SourceMissing(Reason.PATH_INVALID, text, answered=False)
+    hidden = [each for each in ask.path if not each.isprintable()]
+    if hidden:
+        text = f"{ask.path!r} holds {_runes(hidden)}, not to be seen, which Vault refuses. Write spec.source.path anew"
+        raise SourceMissing(Reason.PATH_INVALID, text, answered=False)
+
+
+def _runes(characters: Iterable[str]) -> str:
+    return ", ".join(f"U+{ord(each):04X}" for each in dict.fromkeys(characters))
 
 
 def _versioned(mount: dict[str, Any]) -> bool:
