@@ -7,6 +7,18 @@ from typing import Final
 from tests.crds.objects import GONE
 from tests.crds.refusals import Case
 
+HIDDEN: Final = (
+    "\u00a0",  # no-break space
+    "\u00ad",  # soft hyphen
+    "\u200b",  # zero width space
+    "\u200e",  # left-to-right mark
+    "\u2028",  # line separator
+    "\u3000",  # ideographic space
+    "\ufeff",  # byte order mark
+    "\ue000",  # private use
+    "\u0378",  # unassigned
+)
+"""What looks like nothing, or like a space, and is pasted with a path: Vault answers 400."""
 _DURATION = "write a duration above zero in whole numbers with d, h, m or s, the largest first, like "
 _ENVIRONMENT = (
     "write the environment's name in lower-case letters, digits and '-', as the store's rule has it, like production"
@@ -16,7 +28,8 @@ _PATH = (
     "'..' segment"
 )
 _PATH_CHARACTERS = (
-    r"leave out spaces, control characters and ? # % * \: Vault takes them for something else than a path"
+    "leave out spaces, invisible characters and ? # % * \\: Vault refuses them, or takes them for something else than "
+    "a path"
 )
 _SECRET_NAME = "write a Secret's name: lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 _SECRET_TYPE = (
@@ -92,6 +105,7 @@ _PATHS: Final = [
             "voice/%2e%2e/x",
             "v/*",
             "v\\..\\x",
+            *(f"voice/a{hidden}b" for hidden in HIDDEN),
         )
     ),
     Case(
@@ -269,6 +283,7 @@ ACCEPTED: Final = {
     "a path of one segment": {"spec.source.path": "frejun"},
     "a path with dots inside its segments": {"spec.source.path": "voice/..a/b.c/d../...e"},
     "a path with other characters that people use": {"spec.source.path": "voice/eu-1/key_2@acme:prod+x,y=z~!$&'()"},
+    "a path in other scripts": {"spec.source.path": "голос/受付/e\u0301té/☎"},
     "the longest path": {"spec.source.path": "p" * 512},
     "a Secret for basic auth": {"spec.target.type": "kubernetes.io/basic-auth"},
     "all fields with some of them base64": {"spec.target.data": GONE},

@@ -12,7 +12,10 @@ _PREFIX = (
     "write whole path segments below the mount, like voice/production: no '/' at either end, no empty, '.' or '..' "
     "segment, no wildcard"
 )
-_MALFORMED_PATHS: Final = ("", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a/*", "a%2fb", "a?b", "a#b", "a\\b")
+_MALFORMED_PATHS: Final = (
+    *("", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a/*", "a%2fb", "a?b", "a#b", "a\\b"),
+    *("a\u00a0b", "a\u200bb"),  # a no-break and a zero width space
+)
 _SELECTOR = "spec.rules[0].namespaceSelector"
 _INTERVAL = (
     "write a duration of 5s or more in whole numbers with d, h, m or s, the largest first, like 30s, or leave it out "

@@ -54,6 +54,8 @@ def test_an_error_carries_its_reason_and_message(kind: type[VoiceKeysError]) -> 
 def test_an_error_says_how_long_to_wait_and_which_status_it_had() -> None:
     assert Retryable("R", "m").retry_after is None
     assert StoreDown("R", "m", retry_after=3).retry_after == 3
+    assert StoreDown("R", "m").answered
+    assert not StoreDown("R", "m", answered=False).answered
     throttled = ApiThrottled("R", "m", status=429, retry_after=2.5)
     assert (throttled.status, throttled.retry_after) == (429, 2.5)
     assert ApiError("R", "m").status == 0

@@ -54,9 +54,9 @@ class Checks:
         return f"no sign of life for {SILENT_SECONDS:.0f} s on the watch of {', '.join(silent)}" if silent else None
 
     def stores(self) -> str | None:
-        """Not ready while no store has answered and none is known to be down; a standby asks no store."""
+        """Not ready while no read of any store has ended, well or badly; a standby asks no store."""
         if not self._leads():
             return None
         pollers = [store.poller for store in self._stores.all.values() if store.poller is not None]
-        waiting = [one for one in pollers if one.sources and not one.answered and one.down is None]
+        waiting = [one for one in pollers if one.starting]
         return "no store has answered yet" if waiting and len(waiting) == len(pollers) else None

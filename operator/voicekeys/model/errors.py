@@ -67,7 +67,19 @@ class Retryable(VoiceKeysError):
 
 
 class SourceError(Retryable):
-    """Vault did not give the key. Secret and agents stay as they are."""
+    """Vault did not give the key. Secret and agents stay as they are.
+
+    Args:
+        reason: see `VoiceKeysError`.
+        message: see `VoiceKeysError`.
+        retry_after: see `Retryable`.
+        answered: whether Vault answered this very read. Where it was not even asked (no credential for the login, a
+            refusal that is remembered, a path that none can have), the failure says nothing of its health.
+    """
+
+    def __init__(self, reason: str, message: str, *, retry_after: float | None = None, answered: bool = True) -> None:
+        super().__init__(reason, message, retry_after=retry_after)
+        self.answered = answered
 
 
 class StoreDown(SourceError):

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voicekeys.model.errors import SourceError, StoreDown
 from voicekeys.policies.schedule import backoff, jittered, poll_interval
+from voicekeys.reconcilers.source import Source
+from voicekeys.reconcilers.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,29 +28,10 @@ if TYPE_CHECKING:
 BURST = 32  # reads at one time; as many as the client has connections
 QUIET_OUTAGE_SECONDS = 10.0  # a shorter outage is not written into every binding's status
 MAX_ERROR_BACKOFF = 300.0
-ALONE = 2  # so often may one source close the floodgate before an answer to it; then the fault is its own
+QUIET_FAILURES = 2  # so often may a source that has its key fail as if Vault were down before its bindings are told
+NO_PROBE_SECONDS = 1.0  # between two looks for a source that the store can be probed with
 
-
-@dataclass(slots=True)
-class Source:
-    """One polled key: the last good version and, if the last read failed, why."""
-
-    id: SourceId
-    key: KeyVersion | None = None
-    error: SourceError | None = None
-    read_at: float = 0.0  # wall time, seconds since 1970, of the last successful read; 0: none yet
-    due: float = 0.0  # monotonic seconds
-    failures: int = 0
-    alone: int = 0  # times in a row that it failed as if the whole store were down, while others were answered
-    reading: bool = False
-    at_once: bool = False  # its next read was asked for by somebody, and does not wait for a turn
-    has_turn: bool = False  # `due` is a turn that the read budget has given
-    subscribers: dict[Name, str] = field(default_factory=dict)  # binding to its environment
-
-    @property
-    def pending(self) -> bool:
-        """No read has ended yet."""
-        return self.key is None and self.error is None
+__all__ = ["Source", "StorePoller"]
 
 
 class StorePoller:
@@ -95,8 +77,9 @@ class StorePoller:
         self._down_since = 0.0
         self._probes = 0
         self.sources: dict[SourceId, Source] = {}
+        self._witnesses = Witnesses(self.sources)
         self.down: StoreDown | None = None
-        self.answered = False  # some read came to an end that proves Vault alive
+        self.answered = False  # some read got an answer of Vault, whatever it said
         self.told_down = False
 
     @property
@@ -139,6 +122,13 @@ class StorePoller:
         source.at_once = True
         self._schedule(source, self._clock.monotonic())
 
+    def retire(self) -> None:
+        """Tell nobody anything from now on, whatever a read that is under way still brings."""
+        self._on_change = self._on_lag = _nobody
+        self._on_state = _nobody
+        for task in self._reads:
+            task.cancel()
+
     def _schedule(self, source: Source, due: float) -> None:
         source.due = due
         self._sequence += 1
@@ -149,11 +139,13 @@ class StorePoller:
         """Poll for ever; cancel to stop."""
         try:
             while True:
-                source = await self._next()
                 if self.down is not None:
-                    await self._probe(source)
+                    await self._probe()
                     continue
                 await self._slots.acquire()
+                source = await self._next_or_release()
+                if source is None:
+                    continue
                 source.reading = True
                 task = asyncio.create_task(self._read_in_slot(source))
                 self._reads.add(task)
@@ -162,22 +154,35 @@ class StorePoller:
             for task in self._reads:
                 task.cancel()
 
-    async def _next(self) -> Source:
-        while True:
-            while self._heap:
-                due, _, source_id = self._heap[0]
-                source = self.sources.get(source_id)
-                if source is None or source.due != due or source.reading:
-                    heapq.heappop(self._heap)  # left, rescheduled, or being read right now
-                    continue
-                wait = due - self._clock.monotonic()
-                if wait > 0:
-                    await self._sleep(wait)
-                    continue
-                heapq.heappop(self._heap)
-                if self._may_read(source):
-                    return source
-            await self._sleep(None)
+    async def _next_or_release(self) -> Source | None:
+        """The next source for the slot that was acquired, which is given back where there is none."""
+        source = None
+        try:
+            source = await self._next()
+        finally:
+            if source is None:
+                self._slots.release()
+        return source
+
+    async def _next(self) -> Source | None:
+        """Wait for the next source whose read is due; None as soon as the store is down."""
+        while self.down is None:
+            due, _, source_id = self._heap[0] if self._heap else (None, 0, None)
+            if due is None or source_id is None:
+                await self._sleep(None)
+                continue
+            source = self.sources.get(source_id)
+            if source is None or source.due != due or source.reading:
+                heapq.heappop(self._heap)  # left, rescheduled, or being read right now
+                continue
+            wait = due - self._clock.monotonic()
+            if wait > 0:
+                await self._sleep(wait)
+                continue
+            heapq.heappop(self._heap)
+            if self._may_read(source):
+                return source
+        return None
 
     def _may_read(self, source: Source) -> bool:
         """Whether it is this source's turn; if not, it is given the next free one."""
@@ -185,6 +190,7 @@ class StorePoller:
         if source.at_once or source.has_turn or now >= self._next_turn:
             if not (source.at_once or source.has_turn):
                 self._next_turn = now + 1 / self.turns_per_second
+            source.urgent = source.urgent or source.at_once
             source.at_once = source.has_turn = False
             return True
         turn = self._next_turn
@@ -219,17 +225,16 @@ class StorePoller:
         try:
             key = await self._vault.read(source.id.identity, source.id.path, source.id.version)
         except StoreDown as error:
-            if self.down is None and source.alone >= ALONE and len(self.sources) > 1:
-                self._failed(source, error)  # the store was answering others each time: it is this source alone
-            else:
-                self._gone_down(source, error)
+            self._no_answer(source, error)
         except SourceError as error:
-            self._answered()
+            source.unasked = not error.answered
+            if error.answered:
+                self._answered(source)
             self._failed(source, error)
         except Exception as bug:  # noqa: BLE001 -- one source's surprise must not stop the others; its type is reported
             self._failed(source, SourceError("InternalError", f"reading failed with {type(bug).__name__}: report this"))
         else:
-            self._answered()
+            self._answered(source)
             self._succeeded(source, key)
         if source.due == asked:  # else somebody asked for another read meanwhile, and that time stands
             source.due = self._clock.monotonic() + self._wait(source, first=first)
@@ -244,7 +249,7 @@ class StorePoller:
 
     def _succeeded(self, source: Source, key: KeyVersion) -> None:
         changed = source.error is not None or _differs(source.key, key)
-        source.key, source.error, source.failures, source.alone = key, None, 0, 0
+        source.key, source.error, source.failures = key, None, 0
         source.read_at = self._clock.now().timestamp()
         if changed:
             self._on_change(source)
@@ -256,29 +261,51 @@ class StorePoller:
         if changed:
             self._on_change(source)
 
-    def _gone_down(self, source: Source, error: StoreDown) -> None:
-        if self.down is None:
-            self._down_since, self._probes = self._clock.monotonic(), 0
-            source.alone += 1
-        self.down = error
-        if source.key is None or self.told_down:
+    def _no_answer(self, source: Source, error: StoreDown) -> None:
+        """Take a read that failed as if the store were down: that is so, or another source is asked at once."""
+        if self.sources.get(source.id) is not source:
+            return  # nobody's any more
+        now = self._clock.monotonic()
+        if self.down is None and self._witnesses.says_down(source, now):
+            self._down_since, self._probes = self._witnesses.since, 0
+            self.down = error
+            self._wakeup.set()
+        if self.down is not None:
+            self.down = error
+        else:
+            witness = self._witnesses.witness()
+            if witness is not None:
+                self.read_now(witness)
+        alone = self.down is None and source.failures >= QUIET_FAILURES
+        if source.key is None or self.told_down or alone:
             self._failed(source, error)
         else:
             source.failures += 1
-        self._on_state()
 
-    async def _probe(self, source: Source) -> None:
+    async def _probe(self) -> None:
         """Try one read of a store that is down; on failure wait here, so that nothing else is tried meanwhile."""
-        await self._read(source)
-        if self.down is None:
-            self._requeue(source)
+        source = self._witnesses.probe(self._clock.monotonic())
+        if source is None:
+            await self._sleep(NO_PROBE_SECONDS)
             return
-        self._probes += 1
+        source.urgent, source.at_once = source.urgent or source.at_once, False
+        source.reading = True
+        try:
+            await self._read(source)
+        finally:
+            source.reading = False
+        self._requeue(source)
+        if self.down is None:
+            return
         if not self.told_down and self._clock.monotonic() - self._down_since >= QUIET_OUTAGE_SECONDS:
             self.told_down = True
             self._tell_all(self.down)
-        source.due = self._clock.monotonic()
-        self._requeue(source)
+        if source.unasked:  # Vault was not: the next source is the probe
+            await asyncio.sleep(1 / self._budget)
+            return
+        self._witnesses.confirmed()
+        self._probes += 1
+        self._on_state()
         asked = self.down.retry_after or 0.0
         await asyncio.sleep(max(asked, backoff(self._probes, self._random, base=1.0, cap=30.0)))
 
@@ -286,23 +313,38 @@ class StorePoller:
         for source in self.sources.values():
             if (source.error is None) == (error is None):
                 continue
-            if error is None and not isinstance(source.error, StoreDown):
+            if error is None and (source.alone or not isinstance(source.error, StoreDown)):
                 continue
             source.error = error
             self._on_change(source)
 
-    def _answered(self) -> None:
+    def _answered(self, source: Source) -> None:
+        """Take an answer of Vault, whatever it says: it opens the gate."""
         self.answered = True
+        self._witnesses.answered(source)
+        source.urgent = False
         if self.down is None:
             return
         self.down, self.told_down = None, False
-        now = self._clock.monotonic()
-        for source in self.sources.values():
-            if source.failures and source.alone < ALONE and not source.reading:
-                source.failures = 0
-                self._schedule(source, now)
+        for one in self.sources.values():
+            one.has_turn = False  # those that passed during the outage would all come at once
+            if not one.reading:
+                self._resume(one)
         self._tell_all(None)
-        self._on_state()
+        if self._probes:  # else nobody has been told that it was down
+            self._on_state()
+
+    def _resume(self, source: Source) -> None:
+        """Read a source again that failed because of the outage; what somebody had asked for does not wait."""
+        if not source.failures or source.alone or not isinstance(source.error, StoreDown | None):
+            return
+        source.failures = 0
+        source.at_once = source.at_once or source.urgent or source.key is None
+        self._schedule(source, self._clock.monotonic())
+
+
+def _nobody(*_: object) -> None:
+    """Stand in for those who listened."""
 
 
 def _differs(old: KeyVersion | None, new: KeyVersion) -> bool:

@@ -2,7 +2,7 @@
 
 The contract is that of client-go's workqueue: a key that is added while it is being worked on is worked on again
 afterwards, so the last change is never missed; urgent keys go first, deferred ones last; delayed ones keep their
-earliest time.
+earliest time. Beyond that, no namespace gets the workers that others wait for: see `shares`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import itertools
 from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
+
+from voicekeys.reconcilers.shares import Shares
 
 if TYPE_CHECKING:
     from voicekeys.model.identity import Name
@@ -32,12 +34,38 @@ class Line(IntEnum):
     DEFERRED = 2
 
 
+class _Waiting:
+    """The keys of one line, in their order; those of a namespace whose share is full are put aside as they come up.
+
+    Whatever is put aside came before all that is still in order, so `free` keys are taken before those.
+    """
+
+    def __init__(self) -> None:
+        self.in_order: deque[Name] = deque()
+        self.aside: dict[str, deque[Name]] = {}
+        self.free: dict[str, None] = {}  # namespaces of `aside` whose share is not full (any more), as they became so
+
+    def put_aside(self, key: Name) -> None:
+        self.aside.setdefault(key.namespace, deque()).append(key)
+
+    def from_aside(self, namespace: str) -> Name:
+        """Take the first key of a namespace that has some aside."""
+        keys = self.aside[namespace]
+        key = keys.popleft()
+        if not keys:
+            del self.aside[namespace]
+            self.free.pop(namespace, None)
+        return key
+
+
 class WorkQueue:
     """Deduplicating queue with delays and three priorities; for one event loop, not thread-safe."""
 
     def __init__(self) -> None:
-        self._lines: tuple[deque[Name], ...] = tuple(deque() for _ in Line)
+        self._lines: tuple[_Waiting, ...] = tuple(_Waiting() for _ in Line)
+        self._shares = Shares()
         self._waiting: dict[Name, Line] = {}
+        self._ahead = 0  # of `_waiting`: those that are not deferred
         self._working: set[Name] = set()
         self._again: dict[Name, Line] = {}
         self._taken = itertools.count(1)
@@ -65,7 +93,7 @@ class WorkQueue:
         Returns:
             False where nothing else waits, and whoever has the key may as well go on.
         """
-        if not (self._lines[Line.URGENT] or self._lines[Line.NORMAL]):
+        if not self._ahead:
             return False
         self._add(key, Line.DEFERRED)
         return True
@@ -75,8 +103,10 @@ class WorkQueue:
             self._again[key] = min(line, self._again.get(key, line))
         elif line < self._waiting.get(key, len(Line)):
             # One that waited in a slower line stays there as well; whoever comes there second finds it gone.
+            self._ahead += line < Line.DEFERRED and self._waiting.get(key, Line.DEFERRED) == Line.DEFERRED
             self._waiting[key] = line
-            self._lines[line].append(key)
+            self._shares.saw(key)
+            self._lines[line].in_order.append(key)
             self._wakeup.set()
 
     def add_after(self, key: Name, seconds: float) -> None:
@@ -118,28 +148,61 @@ class WorkQueue:
     async def get(self) -> Name:
         """Wait for the next key; it counts as being worked on until `done`."""
         while True:
-            order = Line if next(self._taken) % FAIRNESS else reversed(Line)
-            for line in order:
-                key = self._pop(line)
-                if key is not None:
-                    self._working.add(key)
-                    return key
+            order = tuple(Line if next(self._taken) % FAIRNESS else reversed(Line))
+            key = self._next_within_shares(order) or self._next_beyond(order)
+            if key is not None:
+                return key
             self._wakeup.clear()
             await self._wakeup.wait()
 
-    def _pop(self, line: Line) -> Name | None:
-        waiting = self._lines[line]
-        while waiting:
-            key = waiting.popleft()
-            if self._waiting.pop(key, None) is not None:
-                return key
+    def _next_within_shares(self, order: tuple[Line, ...]) -> Name | None:
+        for line in order:
+            waiting = self._lines[line]
+            while waiting.free:
+                key = waiting.from_aside(next(iter(waiting.free)))
+                if self._take(key):
+                    return key
+            while waiting.in_order:
+                key = waiting.in_order.popleft()
+                if key in self._waiting and self._shares.is_full(key.namespace):
+                    waiting.put_aside(key)
+                elif self._take(key):
+                    return key
         return None
+
+    def _next_beyond(self, order: tuple[Line, ...]) -> Name | None:
+        """Nobody waits who has less than a share: there are at most a handful who have one, and no key in order."""
+        may = self._shares.full(asyncio.get_running_loop().time()) if self._waiting else []
+        for line in order:
+            for namespace in may:
+                while namespace in self._lines[line].aside:
+                    key = self._lines[line].from_aside(namespace)
+                    if self._take(key):
+                        return key
+        return None
+
+    def _take(self, key: Name) -> bool:
+        """Give a key to a worker; False where it was in two lines and has left by the other."""
+        line = self._waiting.pop(key, None)
+        if line is None:
+            return False
+        self._ahead -= line < Line.DEFERRED
+        self._working.add(key)
+        if self._shares.take(key, asyncio.get_running_loop().time()):
+            for waiting in self._lines:
+                waiting.free.pop(key.namespace, None)
+        return True
 
     def done(self, key: Name) -> None:
         """Give a key back; if it was asked for meanwhile, it waits again."""
         self._working.discard(key)
+        if self._shares.give_back(key, asyncio.get_running_loop().time()):
+            for waiting in self._lines:
+                if key.namespace in waiting.aside:
+                    waiting.free[key.namespace] = None
         if key in self._again:
             self._add(key, self._again.pop(key))
+        self._wakeup.set()  # whoever waits may now be within a share
 
     def close(self) -> None:
         """Cancel every timer."""

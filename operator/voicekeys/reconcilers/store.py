@@ -81,7 +81,9 @@ class StoreReconciler:
         except ApiNotFound:
             return
         store.status_json = pack_status(raw.get("status"))
-        store.resource_version = max(store.resource_version, int(raw["metadata"]["resourceVersion"]))
+        if raw["metadata"].get("generation") == store.generation:
+            store.resource_version = max(store.resource_version, int(raw["metadata"]["resourceVersion"]))
+        # Else the answer holds an edit that the watch has yet to show; its event must not pass for an old one.
         for new in status.conditions:
             old = before.get(new.type)
             news = (old.status, old.reason) != (new.status, new.reason) if old else new.status == ConditionStatus.FALSE
@@ -146,7 +148,7 @@ def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
         return {Is.REACHABLE: down, Is.LOGGED_IN: logged_in}, None, poller.down.message
     if not poller.answered:
         quiet = Finding(ConditionStatus.UNKNOWN, "NotYet", "nothing was read from Vault yet")
-        return {Is.REACHABLE: quiet, Is.LOGGED_IN: logged_in}, None, ""
+        return {Is.REACHABLE: quiet, Is.LOGGED_IN: logged_in}, None, denied.message if denied else ""
     answers = Finding(ConditionStatus.TRUE, "Answers", f"Vault answers at {store.spec.vault.address}")
     return {Is.REACHABLE: answers, Is.LOGGED_IN: logged_in}, None, denied.message if denied else ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
 
@@ -49,7 +49,7 @@ class Store:
     client: KeySource | None = None
     task: asyncio.Task[None] | None = None
     problem: Verdict | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # a start and a stop take turns
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one start at a time
 
     @property
     def from_file(self) -> bool:
@@ -59,6 +59,13 @@ class Store:
     def status(self) -> StoreStatus:
         """Parse the status as last written."""
         return parse_store_status(self.status_json)
+
+
+class _Former(NamedTuple):
+    """What a store ran on before its settings changed."""
+
+    task: asyncio.Task[None] | None
+    client: KeySource | None
 
 
 class Stores:
@@ -125,7 +132,8 @@ class Stores:
         store.status_json = pack_status(raw.get("status"))
         self.all[name] = store
         if rebuilt:
-            await self._stop(store)
+            former = self._detach(store)  # before any await: nobody may read by the former settings from here on
+            await self._end(store, former)
             await self.start(store)
             self._on_rebuilt(name)
         self._on_store(name)
@@ -134,7 +142,7 @@ class Stores:
         """Forget a store; its bindings keep their Secrets and say that the store is gone."""
         store = self.all.pop(name, None)
         if store is not None:
-            await self._stop(store)
+            await self._end(store, self._detach(store))
             self._on_rebuilt(name)
 
     async def start(self, store: Store) -> None:
@@ -144,18 +152,29 @@ class Stores:
                 await self._start(store)
 
     async def _start(self, store: Store) -> None:
-        if store.spec.suspend:
-            store.problem = None
-            return
-        try:
-            store.client = await self._connect(store.name, store.spec)
-        except VoiceKeysError as error:
-            store.problem = Verdict(error.reason, error.message)
-            return
-        store.problem = None
+        """Connect by the store's present settings; those of a moment ago are let go of, and not polled by."""
+        while store.poller is None and self.all.get(store.name) is store:
+            spec = store.spec
+            if spec.suspend:
+                store.problem = None
+                return
+            try:
+                client = await self._connect(store.name, spec)
+            except VoiceKeysError as error:
+                if store.spec == spec:
+                    store.problem = Verdict(error.reason, error.message)
+                    return
+                continue
+            if store.spec == spec and self.all.get(store.name) is store:
+                self._begin(store, client)
+            else:
+                await client.close()
+
+    def _begin(self, store: Store, client: KeySource) -> None:
+        store.problem, store.client = None, client
         interval = store.spec.poll.interval
         store.poller = StorePoller(
-            store.client,
+            client,
             self._clock,
             self._random,
             reads_per_second=store.spec.poll.reads_per_second,
@@ -175,20 +194,27 @@ class Stores:
                 log.exception("poller failed, goes on", store=name)
                 await asyncio.sleep(POLLER_PAUSE_SECONDS)
 
-    async def _stop(self, store: Store) -> None:
-        async with store.lock:
-            await self._stop_locked(store)
-
-    async def _stop_locked(self, store: Store) -> None:
-        if store.task is not None:
-            store.task.cancel()
-            await asyncio.gather(store.task, return_exceptions=True)
-        if store.client is not None:
-            await store.client.close()
-        store.task = store.client = store.poller = None
+    def _detach(self, store: Store) -> _Former:
+        """Take poller and subscriptions away at once; bindings that look now see a store that is being connected."""
+        former = _Former(store.task, store.client)
+        if store.poller is not None:
+            store.poller.retire()
+        store.task = store.client = store.poller = store.problem = None
         for table in (self._subscribed, self._previous):
             for binding in [name for name, source in table.items() if source.store == store.name]:
                 del table[binding]
+        return former
+
+    @staticmethod
+    async def _end(store: Store, former: _Former) -> None:
+        """Close what was taken away, and wait for a start that is under way: it finds the settings changed."""
+        if former.task is not None:
+            former.task.cancel()
+            await asyncio.gather(former.task, return_exceptions=True)
+        if former.client is not None:
+            await former.client.close()
+        async with store.lock:
+            pass
 
     async def retry(self, store: Store) -> None:
         """Try again to use a store whose settings could not be used before; its bindings look anew if it works."""
@@ -198,8 +224,10 @@ class Stores:
 
     async def close(self) -> None:
         """Stop every poller and close every client."""
-        for store in list(self.all.values()):
-            await self._stop(store)
+        known = list(self.all.values())
+        self.all.clear()
+        for store in known:
+            await self._end(store, self._detach(store))
 
     def subscribe(self, binding: Name, source_id: SourceId, environment: str) -> Source | None:
         """Give the source that a binding reads; a former one is let go. None while the store cannot be used."""

@@ -61,6 +61,7 @@ class Stores:
             options.get("ca_pem"),
             options.get("timeout", 5.0),
             auth,
+            options.get("read_ca"),
         )
         store = VaultStore(
             access,

@@ -43,7 +43,7 @@ async def fails(store: VaultStore, version: int = 0) -> SourceError:
 
 STATUSES: list[tuple[Behaviour, type[SourceError], str, int]] = [
     # behaviour, class, reason, reads until then (3: two retries in the call)
-    (status(400, "canary"), StoreDown, "VaultRefused", 1),
+    (status(400, "canary"), SourceError, "VaultRefused", 1),
     (status(401, "canary"), SourceDenied, "ReadDenied", 1),
     (status(403, "canary"), SourceDenied, "ReadDenied", 1),
     (status(403, "permission denied", "invalid token"), SourceDenied, "TokenRejected", 1),

@@ -57,9 +57,12 @@ async def test_a_refused_login_is_not_tried_by_each_path_and_ever_more_rarely(
 async def test_a_remembered_refusal_says_when_to_come_back(faulty: FaultyVault, stores: Stores) -> None:
     store = stores(faulty.address)
     faulty.logins.append(status(400))
+    answered = []
     for _ in range(2):
         with pytest.raises(SourceDenied) as raised:
             await store.read(TENANT, "a")
+        answered.append(raised.value.answered)
+    assert answered == [True, False], "the second time Vault was not asked"
     assert raised.value.retry_after is not None
     assert 3 < raised.value.retry_after <= 6
 
@@ -110,7 +113,7 @@ async def test_a_credential_that_no_header_can_carry(faulty: FaultyVault, stores
     for auth in (StaticToken(read), AppRoleLogin("approle", "role-id", read)):
         with pytest.raises(SourceDenied) as raised:
             await stores(faulty.address, auth).read(OPERATOR, "a")
-        assert raised.value.reason == "CredentialUnavailable"
+        assert (raised.value.reason, raised.value.answered) == ("CredentialUnavailable", False)
         assert "canar" not in str(raised.value)
     assert faulty.requests == []
 

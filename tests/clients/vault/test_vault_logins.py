@@ -209,6 +209,7 @@ async def test_a_token_that_cannot_be_minted_says_why(
     with pytest.raises(SourceError) as raised:
         await stores(lab.vault_addr).read(Identity("default", "voicekeys-reader"), "a")
     assert (type(raised.value), raised.value.reason) == (kind, "CredentialUnavailable")
+    assert not raised.value.answered
     assert words in raised.value.message
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.clients.vault.conftest import Stores, fixed
+from tests.crds.binding_cases import HIDDEN
 from voicekeys.clients.vault import KubernetesLogin
+from voicekeys.clients.vault import store as module
 from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, SourceMissing
 from voicekeys.model.identity import OPERATOR, Identity
 
@@ -179,4 +181,30 @@ async def test_a_path_that_could_leave_the_mount_s_data_never_reaches_vault(
     with pytest.raises(SourceMissing) as raised:
         await lab_stores(lab.vault_addr).read(Identity("default", "voicekeys-reader"), path)
     assert raised.value.reason == "PathInvalid"
+    assert not raised.value.answered
     assert not lab_stores.seen
+
+
+@pytest.mark.parametrize("hidden", [*HIDDEN, "\n", "\x7f"], ids=ascii)
+async def test_a_path_with_what_is_not_to_be_seen_is_refused_before_vault_does(
+    lab: Lab, lab_stores: Stores, tenant: Identity, hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{tenant.namespace}/fre{hidden}jun"
+    store = lab_stores(lab.vault_addr)
+    with pytest.raises(SourceMissing) as raised:
+        await store.read(tenant, path)
+    assert (raised.value.reason, raised.value.answered) == ("PathInvalid", False)
+    assert f"U+{ord(hidden):04X}" in raised.value.message
+    assert hidden not in raised.value.message, "it is shown as an escape"
+    assert not lab_stores.seen
+    monkeypatch.setattr(module, "_check", lambda _: None)
+    with pytest.raises(SourceError) as refused:
+        await store.read(tenant, path)
+    assert (type(refused.value), refused.value.reason) == (SourceError, "VaultRefused"), "of this path, not the store"
+    assert "spec.source.path" in refused.value.message
+
+
+async def test_a_path_in_another_script_is_read(lab: Lab, lab_stores: Stores, tenant: Identity) -> None:
+    path = f"{tenant.namespace}/голос/受付/e\u0301té"
+    lab.put_key(path, api_key="theirs")
+    assert (await lab_stores(lab.vault_addr).read(tenant, path)).version == 1

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 Credential = Callable[[], Awaitable[str]]
 """Reads a secret anew at each call, so that a rotated one is found."""
+ReadCa = Callable[[], Awaitable[str | None]]
+"""Reads a CA anew at each call; None where it is missing."""
 
 
 class Token:
@@ -93,6 +95,7 @@ class VaultAccess:
         ca_pem: PEM of the CAs to trust instead of the system's; None trusts the system's.
         timeout: seconds for one request; a read with all its retries and logins ends within twice that.
         auth: how to log in.
+        read_ca: reads ``ca_pem`` again, where it can change while the store runs.
     """
 
     address: str
@@ -101,6 +104,7 @@ class VaultAccess:
     ca_pem: str | None
     timeout: float
     auth: AuthMethod
+    read_ca: ReadCa | None = None
 
 
 def describe(auth: AuthMethod) -> str:

@@ -62,17 +62,27 @@ class Transport:
         self._closed = False
         self._failure: StoreDown | None = None
         self._tls: ssl.SSLContext | bool = True
+        self._ca_pem: str | None = None
         if access.address.startswith("https:"):
-            self._trust(access.ca_pem)
+            self.trust(access.ca_pem)
         self.headers = {"X-Vault-Request": "true", "Accept-Encoding": "identity"}
         if access.namespace:
             self.headers["X-Vault-Namespace"] = access.namespace
 
-    def _trust(self, ca_pem: str | None) -> None:
+    def trust(self, ca_pem: str | None) -> None:
+        """Trust these CAs (PEM; None for the system's) from the next connection on.
+
+        What was trusted before stays so where they are no certificates.
+        """
+        trusted = isinstance(self._tls, ssl.SSLContext)
+        if trusted and ca_pem == self._ca_pem:
+            return
         try:
-            self._tls = ssl.create_default_context(cadata=ca_pem)
+            self._tls = _context(ca_pem)
         except (ssl.SSLError, ValueError):
-            self._failure = errors.bad_ca(self.where)
+            self._failure = None if trusted else errors.bad_ca(self.where)
+        else:
+            self._ca_pem, self._failure = ca_pem, None
 
     async def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         """Send one request, following a standby's redirect.
@@ -107,7 +117,9 @@ class Transport:
             # Not aiohttp's own total timeout: it swallows a cancellation that comes at the same moment (aiohttp 3.14).
             async with (
                 asyncio.timeout(self._seconds),
-                self._open().request(method, url, headers=headers, data=body, allow_redirects=False) as response,
+                self._open().request(
+                    method, url, headers=headers, data=body, allow_redirects=False, ssl=self._tls
+                ) as response,
             ):
                 if response.status in _REDIRECT_RANGE:
                     return self._hop(url, response)
@@ -135,7 +147,8 @@ class Transport:
             raise RuntimeError(msg)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ssl=self._tls),
+                # Whom to trust goes with each request: a connection made on another CA's word is not used again.
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -216,6 +229,13 @@ class VaultAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
     def get_login_token(self, response: Any) -> NoReturn:
         """Refuse: logins pass ``use_token=False``, since the token belongs to the login that asked for it."""
         raise NotImplementedError
+
+
+def _context(ca_pem: str | None) -> ssl.SSLContext:
+    """Raises ValueError or ssl.SSLError where ``ca_pem`` is no certificate; Python takes an empty one for none."""
+    if ca_pem is not None and not ca_pem.strip():
+        raise ValueError("empty")
+    return ssl.create_default_context(cadata=ca_pem)
 
 
 async def _read_capped(response: aiohttp.ClientResponse) -> bytes | None:

@@ -1,7 +1,8 @@
-"""From a store's spec to a Vault client: the CA is read, the way to log in is chosen."""
+"""From a store's spec to a Vault client: the CA is read (and later read again), the way to log in is chosen."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from voicekeys.api.store import AppRoleAuth, JwtAuth, KubernetesAuth, TokenAuth
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from voicekeys.api.store import SecretRef, StoreSpec
-    from voicekeys.clients.vault.access import AuthMethod, Credential
+    from voicekeys.clients.vault.access import AuthMethod, Credential, ReadCa
     from voicekeys.clients.vault.calls import Clock
     from voicekeys.model.identity import Identity
 
@@ -52,22 +53,29 @@ async def connect(
         Terminal: the CA's ConfigMap is missing. (A CA that is no certificate shows at the first read, as TLSFailed.)
         ApiError: the ConfigMap could not be read.
     """
+    read_ca = _ca_reader(spec, own)
     access = VaultAccess(
         address=spec.vault.address,
         namespace=spec.vault.namespace,
         mount=spec.vault.mount,
-        ca_pem=await _ca(name, spec, own),
+        ca_pem=await _ca(name, spec, read_ca),
         timeout=spec.vault.timeout.total_seconds(),
         auth=_auth(name, spec, own),
+        read_ca=read_ca,
     )
     return VaultStore(access, mint_token=own.mint_token, observe=observe, clock=clock, rng=rng)
 
 
-async def _ca(name: str, spec: StoreSpec, own: Own) -> str | None:
+def _ca_reader(spec: StoreSpec, own: Own) -> ReadCa | None:
     reference = spec.vault.ca_config_map_ref
-    if reference is None:
+    return partial(own.read_own, "ConfigMap", reference.name, reference.key) if reference is not None else None
+
+
+async def _ca(name: str, spec: StoreSpec, read: ReadCa | None) -> str | None:
+    reference = spec.vault.ca_config_map_ref
+    if read is None or reference is None:
         return spec.vault.ca_bundle
-    found = await own.read_own("ConfigMap", reference.name, reference.key)
+    found = await read()
     if found is None:
         message = (
             f"VoiceKeyStore {name}: ConfigMap {reference.name} of the operator's namespace has no key {reference.key}: "

@@ -3,7 +3,8 @@
 ::
 
     StoreDown       TLSFailed VaultUnreachable ConnectionCut VaultTimeout VaultSealed VaultUninitialized VaultStandby
-                    VaultBehind RateLimited VaultError VaultRefused VaultRedirect AddressInvalid StoreClosed
+                    VaultBehind RateLimited VaultError VaultRedirect AddressInvalid StoreClosed
+    SourceError     VaultRefused CredentialUnavailable
     SourceDenied    LoginDenied ReadDenied TokenRejected CredentialUnavailable
     SourceMissing   PathNotFound PathInvalid VersionNotFound VersionDeleted VersionDestroyed MountNotFound NotKvV2
     SourceGarbage   GarbledAnswer AnswerTooLarge NotKvV2
@@ -98,7 +99,7 @@ _REDIRECT: Final[Fault] = (
 )
 _NOT_HTTP: Final[Fault] = (SourceGarbage, Reason.GARBLED, "an answer that is not proper HTTP")
 _ERROR: Final[Fault] = (StoreDown, Reason.ERROR, "an error that Vault did not explain. See Vault's log")
-_REFUSED: Final[Fault] = (StoreDown, Reason.REFUSED, "the request was refused as malformed. See Vault's log")
+_REFUSED: Final[Fault] = (SourceError, Reason.REFUSED, "the request was refused as malformed. See Vault's log")
 
 FOREIGN: Final[Mapping[type[BaseException], Fault]] = {
     # Connection. ClientError and VaultError, the roots, are left out on purpose: a new child of theirs must show up in
@@ -166,7 +167,7 @@ def from_foreign(error: BaseException, where: str) -> SourceError:
     kind, reason, text = fault_of(type(error)) or _UNREACHABLE
     if isinstance(inner, ssl.SSLError):
         kind, reason, text = _TLS
-    return kind(reason, f"{where}: {text.format(detail=_detail(inner or error))}")
+    return kind(reason, f"{where}: {text.format(detail=_detail(inner or error))}", answered=False)
 
 
 def _detail(error: BaseException) -> str:
@@ -182,7 +183,7 @@ def _detail(error: BaseException) -> str:
 
 def fresh(error: SourceError) -> SourceError:
     """Copy an error without its traceback and context, whose frames may hold tokens and answers."""
-    return type(error)(error.reason, error.message, retry_after=error.retry_after)
+    return type(error)(error.reason, error.message, retry_after=error.retry_after, answered=error.answered)
 
 
 def closed(where: str) -> StoreDown:

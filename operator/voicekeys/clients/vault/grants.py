@@ -139,7 +139,8 @@ def credential_fault(error: VoiceKeysError, identity: Identity, what: str) -> So
         if isinstance(error, ApiError) and not isinstance(error, ApiNotFound | ApiForbidden)
         else SourceDenied
     )
-    return kind(Reason.CREDENTIAL_UNAVAILABLE, f"no {what}{whose} for the login to Vault: {advice}", retry_after=after)
+    text = f"no {what}{whose} for the login to Vault: {advice}"
+    return kind(Reason.CREDENTIAL_UNAVAILABLE, text, retry_after=after, answered=False)
 
 
 def usable(text: str, identity: Identity, what: str) -> str:
@@ -148,7 +149,7 @@ def usable(text: str, identity: Identity, what: str) -> str:
     if not _sendable(stripped):
         whose = "" if identity.lent else f" of {identity}"
         message = f"the {what}{whose} is empty or not plain ASCII text. Correct what it is read from"
-        raise SourceDenied(Reason.CREDENTIAL_UNAVAILABLE, message)
+        raise SourceDenied(Reason.CREDENTIAL_UNAVAILABLE, message, answered=False)
     return stripped
 
 

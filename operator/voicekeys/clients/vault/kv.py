@@ -13,7 +13,7 @@ import orjson
 
 from voicekeys.clients.vault import errors
 from voicekeys.clients.vault.errors import Reason
-from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, SourceMissing, StoreDown
+from voicekeys.model.errors import SourceDenied, SourceError, SourceGarbage, SourceMissing
 from voicekeys.model.payload import KeyVersion, Payload
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def understand(answer: Answer, ask: Ask) -> KeyVersion:
         SourceDenied: 401 or 403.
         SourceMissing: nothing to read, by cause.
         SourceGarbage: not what KV v2 promises.
+        SourceError: 400, which is about this path alone.
     """
     if answer.status != HTTPStatus.OK:
         raise _refusal(answer, ask)
@@ -116,9 +117,11 @@ def _refusal(answer: Answer, ask: Ask) -> SourceError:
             return not_kv_v2(ask)
         case HTTPStatus.BAD_REQUEST:
             text = (
-                f"{ask.where} refused the read of {ask.name} as malformed (400). A mount that is being upgraded does so"
+                f"{ask.where} refused the read of {ask.name} as malformed (400). Write spec.source.path anew by hand: "
+                "it may hold what is not to be seen. A mount that is being upgraded says so for a moment; where every "
+                "path of the store is refused, check its spec.vault.mount and spec.vault.namespace"
             )
-            return StoreDown(Reason.REFUSED, f"{text} for a moment; else check spec.vault.namespace of the store")
+            return SourceError(Reason.REFUSED, text)
         case status:
             return _garbled(ask, f"has the status {status}")
 

@@ -188,9 +188,8 @@ class Logins:
     def _remembered(slot: _Slot, now: float) -> SourceError:
         assert slot.refusal is not None  # noqa: S101  for the type checker: callers have looked
         again = slot.refusal.retry_after or 0.0
-        return type(slot.refusal)(
-            slot.refusal.reason, slot.refusal.message, retry_after=max(slot.refused_until - now, again)
-        )
+        after = max(slot.refused_until - now, again)
+        return type(slot.refusal)(slot.refusal.reason, slot.refusal.message, retry_after=after, answered=False)
 
     async def _join(self, slot: _Slot, identity: Identity, *, anew: bool) -> Session:
         """Wait for the identity's login under way, which is begun where there is none."""

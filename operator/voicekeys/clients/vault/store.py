@@ -13,11 +13,12 @@ from voicekeys.clients.vault.calls import Calls
 from voicekeys.clients.vault.errors import Reason
 from voicekeys.clients.vault.kv import LATEST, Ask
 from voicekeys.clients.vault.login import Logins, Session
+from voicekeys.clients.vault.trust import CaWatch
 from voicekeys.model.errors import SourceDenied, SourceError, SourceMissing, StoreDown
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from voicekeys.clients.vault.access import VaultAccess
     from voicekeys.clients.vault.answer import Answer
@@ -68,6 +69,7 @@ class VaultStore:
             patience=self._patience,
         )
         self._login = describe(access.auth)
+        self._ca = CaWatch(access.read_ca, self._transport.trust, clock) if access.read_ca is not None else None
         self._mount_seen: tuple[float, bool] | None = None
 
     async def read(self, identity: Identity, path: str, version: int = LATEST) -> KeyVersion:
@@ -83,6 +85,8 @@ class VaultStore:
                 without a cause or inner frames, since those would hold tokens and answers.
             ValueError: `OPERATOR` with a login that reads as ServiceAccounts.
         """
+        if self._ca is not None:
+            self._ca.remind()
         try:
             async with asyncio.timeout(self._patience):
                 return await self._read(identity, path, version)
@@ -90,6 +94,8 @@ class VaultStore:
             failure: SourceError = errors.timed_out(self._transport.where, self._patience)
         except SourceError as error:
             failure = errors.fresh(error)
+        if self._ca is not None and failure.reason == Reason.TLS_FAILED:
+            self._ca.remind(failed=True)
         raise failure
 
     async def _read(self, identity: Identity, path: str, version: int) -> KeyVersion:
@@ -178,15 +184,29 @@ class VaultStore:
 
     async def close(self) -> None:
         """Revoke the tokens that this client got, as far as Vault answers within two seconds, and close connections."""
+        if self._ca is not None:
+            await self._ca.close()
         await self._logins.close()
         await self._transport.close()
 
 
 def _check(ask: Ask) -> None:
-    """Refuse paths that could lead out of ``data/``; the schema does so first."""
+    """Refuse paths that could lead out of ``data/``, or that Vault refuses unread; the schema does so first.
+
+    Vault answers 400 to a path with a rune that Go's ``unicode.IsPrint`` refuses (``PrintablePathCheckHandler`` of
+    hashicorp/go-cleanhttp), which are those of `str.isprintable`.
+    """
     if any(segment in {"", ".", ".."} for segment in ask.path.split("/")):
         text = f"{ask.path!r} is not a path of a key: no empty, `.` or `..` segment. Correct spec.source.path"
-        raise SourceMissing(Reason.PATH_INVALID, text)
+        raise SourceMissing(Reason.PATH_INVALID, text, answered=False)
+    hidden = [each for each in ask.path if not each.isprintable()]
+    if hidden:
+        text = f"{ask.path!r} holds {_runes(hidden)}, not to be seen, which Vault refuses. Write spec.source.path anew"
+        raise SourceMissing(Reason.PATH_INVALID, text, answered=False)
+
+
+def _runes(characters: Iterable[str]) -> str:
+    return ", ".join(f"U+{ord(each):04X}" for each in dict.fromkeys(characters))
 
 
 def _versioned(mount: dict[str, Any]) -> bool:
