@@ -167,3 +167,35 @@ def test_exactly_one_of_the_claimants_owns_the_secret() -> None:
     claims = [Claim(when, name) for when in (OLD, NEW) for name in "abc"]
     owners = [mine for mine in claims if policy.conflict("s", mine, [one for one in claims if one is not mine]) is None]
     assert owners == [Claim(OLD, "a")]
+
+
+MANAGED = {
+    "applied by us": ([{"manager": "voicekeys", "operation": "Apply"}], True),
+    "applied by us and edited by hand": (
+        [{"manager": "kubectl-edit", "operation": "Update"}, {"manager": "voicekeys", "operation": "Apply"}],
+        True,
+    ),
+    "under our name, in another way": ([{"manager": "voicekeys", "operation": "Update"}], False),
+    "a binding's own manager, which is that of workloads": (
+        [{"manager": "voicekeys.frejun", "operation": "Apply"}],
+        False,
+    ),
+    "nobody is known": (None, False),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), MANAGED.values(), ids=MANAGED)
+def test_is_written_by_us(fields: list[dict[str, str]] | None, *, expected: bool) -> None:
+    assert policy.is_written_by_us({"metadata": {"managedFields": fields}}) is expected
+
+
+@pytest.mark.parametrize("secret", ["voicekeys-fingerprint-key", "voicekeys-notify-key"])
+def test_the_operators_own_secrets_are_reserved(secret: str) -> None:
+    verdict = policy.reserved(secret)
+    assert verdict is not None
+    assert verdict.reason == "SecretReserved"
+    assert "spec.target.secretName" in verdict.message
+
+
+def test_other_names_are_free() -> None:
+    assert policy.reserved("frejun-api-key") is None
