@@ -150,7 +150,7 @@ def ran() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site(lab: object, ran: set[str]) -> Iterator[Site]:  # noqa: ARG001  the run's lab: its binaries are built by now
+def site(own_control_plane: None, ran: set[str]) -> Iterator[Site]:  # noqa: ARG001
     """Follow README's five minutes; the other pages begin where they end."""
     with Site(NOT_RUN, ran) as started:
         for block in shell_blocks(README):
@@ -298,7 +298,8 @@ def test_uninstall_leaves_the_secrets_and_the_agents(site: Site) -> None:
     assert "voicekeys.dev" not in site.lab.kubectl("get", "crds", "-o", "name")
 
 
-def test_install_commands(lab: object, ran: set[str]) -> None:  # noqa: ARG001  its binaries are built by now
+@pytest.mark.own_control_plane
+def test_install_commands(ran: set[str]) -> None:
     with Site(NOT_RUN, ran) as fresh:
         for block in blocks(DOCS / "install.md"):
             if block.language == "yaml":
