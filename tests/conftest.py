@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,11 @@ from tests.lab.clusters import CHOICES, describe, hint_at_kind, open_lab
 from tests.lab.lab import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _numbers = itertools.count(1)
+WITHOUT_OWN = "; the tests that need one of their own are skipped there"
+_SKIPPED = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers of the lab."""
     config.addinivalue_line("markers", "own_control_plane: rests on the lab's own API server; only with --cluster=lab")
     config.addinivalue_line("markers", "simulated_nodes: rests on the lab's simulated nodes; not on your own cluster")
+    cluster = config.getoption("cluster")
+    Lab.refuses_own = "" if cluster == "lab" else f"--cluster={cluster}"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,18 +58,41 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip, with a reason, what the chosen cluster cannot play."""
-    cluster = config.getoption("cluster")
     for item in items:
-        if cluster == "current" and item.get_closest_marker("simulated_nodes"):
-            item.add_marker(pytest.mark.skip(reason="needs simulated nodes: --cluster=lab or kind"))
-        if cluster != "lab" and item.get_closest_marker("own_control_plane"):
-            item.add_marker(pytest.mark.skip(reason="needs the lab's own API server: --cluster=lab"))
+        if reason := _cannot(config.getoption("cluster"), item):
+            item.stash[_SKIPPED] = reason
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _cannot(cluster: str, item: pytest.Item) -> str:
+    if cluster != "lab" and _owns_control_plane(item):
+        return "needs an API server of its own: --cluster=lab"
+    if cluster == "current" and item.get_closest_marker("simulated_nodes"):
+        return "needs simulated nodes: --cluster=lab or kind"
+    return ""
+
+
+def _owns_control_plane(item: pytest.Item) -> bool:
+    """Whether a test rests on a control plane of its own, by itself or by a fixture that starts one."""
+    return bool(item.get_closest_marker("own_control_plane")) or "own_control_plane" in _fixtures(item)
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Tell before the first test how many the chosen cluster cannot play."""
+    counted = Counter(item.stash[_SKIPPED] for item in items if _SKIPPED in item.stash)
+    chosen = f"--cluster={config.getoption('cluster')}"
+    return [f"{chosen}: {count} of {len(items)} tests are skipped: {why}" for why, count in counted.most_common()]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Say which cluster is used, ask where it is the user's, build what is missing: before any test's timeout runs."""
     config = session.config
-    wanted = any("lab" in getattr(item, "fixturenames", ()) for item in session.items)
+    run = [item for item in session.items if _SKIPPED not in item.stash]
+    wanted = any("lab" in _fixtures(item) or _owns_control_plane(item) for item in run)
     if wanted and not config.option.collectonly and not hasattr(config, "workerinput"):
         _prepare(config)
 
@@ -74,15 +102,18 @@ def _prepare(config: pytest.Config) -> None:
     capture.suspend_global_capture(in_=True)
     try:
         print()
-        prepare(config.getoption("cluster"), assume_yes=config.getoption("yes"))
+        prepare(config.getoption("cluster"), assume_yes=config.getoption("yes"), but=WITHOUT_OWN)
     except LabError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     finally:
         capture.resume_global_capture()
 
 
-def prepare(cluster: str, *, assume_yes: bool) -> None:
-    """Do the slow part of starting a lab ahead of it. Raises LabError when the user says no, or a build fails."""
+def prepare(cluster: str, *, assume_yes: bool, but: str = "") -> None:
+    """Do the slow part of starting a lab ahead of it; `but` is said where kind is hinted at.
+
+    Raises LabError when the user says no, or a build fails.
+    """
     print(describe(cluster))
     if cluster == "current" and not assume_yes:
         question = "The tests create and delete namespaces, CRDs and cluster roles there. Go on? [y/N] "
@@ -90,12 +121,17 @@ def prepare(cluster: str, *, assume_yes: bool) -> None:
             raise LabError("not confirmed: say y, or give --yes")
     names = (*needed(control_plane=cluster == "lab", nodes=cluster != "current"), "kstatus")
     if cluster == "lab" and "kube-apiserver" in look(names).missing:
-        hint_at_kind(print)
+        hint_at_kind(print, but)
     find_binaries(names)
 
 
 def silent(_line: str) -> None:
     """Say nothing: it has been said."""
+
+
+@pytest.fixture(scope="session")
+def own_control_plane() -> None:
+    """What a fixture asks for that starts a control plane of its own: its tests run with --cluster=lab alone."""
 
 
 @pytest.fixture(scope="session")

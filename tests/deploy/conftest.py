@@ -32,7 +32,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 
 @pytest.fixture(scope="package")
-def installed(audit: Audit) -> Iterator[Lab]:
+def installed(own_control_plane: None, audit: Audit) -> Iterator[Lab]:  # noqa: ARG001
     """A lab after `kubectl apply -k deploy/`, with the admission policies in force and a Vault under TLS."""
     with Lab.start(nodes=1, vault_tls=True, apiserver_flags=audit.flags) as lab:
         lab.kubectl("apply", "-k", DEPLOY, "--server-side", "--validate=strict")
@@ -101,7 +101,7 @@ def team_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 
 @pytest.fixture(scope="package")
-def team(team_audit: Audit) -> Iterator[Lab]:
+def team(own_control_plane: None, team_audit: Audit) -> Iterator[Lab]:  # noqa: ARG001
     """A lab with the CRDs, as an administrator leaves it, and one team's install by overlays/namespaced."""
     with Lab.start(nodes=1, apiserver_flags=team_audit.flags) as lab:
         lab.kubectl("apply", "-k", DEPLOY.parent / "crds", "--server-side")

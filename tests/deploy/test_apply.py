@@ -22,7 +22,7 @@ CLIENT_SIDE = ("--validate=strict",)
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[Lab]:
+def bare(own_control_plane: None) -> Iterator[Lab]:  # noqa: ARG001
     """A lab on which nothing of ours was ever applied."""
     with Lab.start(nodes=0, scheduler=False, controller_manager=False) as lab:
         yield lab

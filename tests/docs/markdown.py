@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,28 @@ def blocks(page: Path) -> Iterator[Block]:
         elif inside is not None:
             inside.append(line)
     assert inside is None, f"{page}:{began}: the block has no end"
+
+
+def commands(text: str) -> list[str]:
+    """Split a shell script into its commands: pipelines, here-documents and continued lines stay whole."""
+    found: list[str] = []
+    pending: list[str] = []
+    for line in text.splitlines():
+        if not pending and not line.strip():
+            continue
+        pending.append(line)
+        whole = "\n".join(pending)
+        if not line.endswith("\\") and _is_whole(whole):
+            found.append(whole)
+            pending = []
+    assert not pending, f"no whole command: {pending}"
+    return found
+
+
+def _is_whole(script: str) -> bool:
+    # Of a here-document without its end bash only warns.
+    done = subprocess.run(["bash", "-n", "-c", script], capture_output=True, check=False)
+    return done.returncode == 0 and not done.stderr
 
 
 def prose(page: Path) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BY_HAND = "Ctrl-C here ends the demo"
 
 
-# The demo brings a lab of its own; the run's is asked for because its binaries are built before any test's time runs.
-pytestmark = pytest.mark.usefixtures("lab")
+# The demo brings a lab of its own.
+pytestmark = pytest.mark.own_control_plane
 
 
 def normal(line: str) -> str:

@@ -13,8 +13,8 @@ from tests.lab.processes import eventually
 OPERATOR_RUNS = "runs here, as ServiceAccount"
 EXAMPLES_APPLIED = "kubectl apply -k deploy/examples/"
 
-# The demo brings a lab of its own; the run's is asked for because its binaries are built before any test's time runs.
-pytestmark = pytest.mark.usefixtures("lab")
+# The demo brings a lab of its own.
+pytestmark = pytest.mark.own_control_plane
 
 
 def test_a_kill_in_the_middle_leaves_no_process() -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.docs.markdown import ROOT, Block, anchors, blocks, links
+from tests.docs.markdown import ROOT, Block, anchors, blocks, commands, links
+from tests.docs.releases import next_version
 from tests.docs.site import Site
-from tests.lab.processes import eventually
+from tests.lab.processes import eventually, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,21 +32,33 @@ PAGES = [
 ]
 TRY_IT = "python3 -m venv .venv && .venv/bin/pip install hatch && .venv/bin/hatch run "
 
+REGISTRY = "registry.example.com/voicekeys/operator"
+ESO = """kubectl -n voice-prod patch externalsecret frejun --type merge -p \\
+  '{"spec":{"refreshInterval":"0","target":{"creationPolicy":"Orphan","deletionPolicy":"Retain"}}}'"""
+NO_DOCKER = "needs Docker; tests/deploy builds the Dockerfile where there is buildah, and CI by Docker"
+NO_REGISTRY = "needs a registry"
+# Whole commands; all others of all pages are run, which test_every_command_was_run holds.
 NOT_RUN = {
     f"{TRY_IT}demo": "test_demo.py runs what it runs, and test_the_two_commands_are_ci_s holds the words",
     f"{TRY_IT}test": "it is this run; .ci/run calls it by these words",
-    "docker build -t registry.example.com/voicekeys/operator:0.1.0 .": "needs Docker and a registry; tests/deploy "
-    "reads the Dockerfile, and CI builds it",
+    f"docker build -t {REGISTRY}:0.1.0 .": NO_DOCKER,
+    f"docker push {REGISTRY}:0.1.0": NO_REGISTRY,
+    f"docker build -t {REGISTRY}:0.2.0 .": NO_DOCKER,
+    f"docker push {REGISTRY}:0.2.0": NO_REGISTRY,
     "vault write auth/kubernetes/config kubernetes_host=https://kubernetes.default.svc:443": "for a Vault in a pod, "
     "which takes the CA from the files of its own ServiceAccount",
-    "kubectl -n voice-prod patch externalsecret frejun --type merge -p \\": "needs the External Secrets Operator",
+    ESO: "needs the External Secrets Operator",
+    "kubectl -n voice-prod delete externalsecret frejun --cascade=orphan": "needs the External Secrets Operator",
     "kubectl -n voice-prod delete vaultstaticsecret frejun --cascade=orphan": "needs the Vault Secrets Operator",
 }
+LATER, BROKEN = "0.2.0", "0.2.1"
+# How long after a new operator has looked at a binding a restart by it would have begun: `propagation` and a bit.
+RESTART_SECONDS = 15
 
 
 def shell_blocks(page: Path) -> list[Block]:
-    """The blocks of commands of a page that can run here."""
-    return [each for each in blocks(page) if each.language == "sh" and each.first not in NOT_RUN]
+    """The blocks of commands of a page."""
+    return [each for each in blocks(page) if each.language == "sh"]
 
 
 def yaml_blocks(page: Path) -> list[Block]:
@@ -68,8 +81,12 @@ def test_links_and_anchors_lead_somewhere(page: Path) -> None:
 
 
 def test_every_exception_is_still_in_a_page() -> None:
-    there = {each.first for page in (README, *DOCS.glob("*.md")) for each in blocks(page)}
-    assert set(NOT_RUN) <= there
+    assert set(NOT_RUN) <= set(_commands())
+
+
+def _commands() -> list[str]:
+    """Every command of every page."""
+    return [one for page in (README, *DOCS.glob("*.md")) for each in shell_blocks(page) for one in commands(each.text)]
 
 
 def test_every_block_says_what_it_is() -> None:
@@ -127,9 +144,15 @@ def _schema(plural: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def site(lab: object) -> Iterator[Site]:  # noqa: ARG001  the run's lab, whose binaries are built before any test's time runs
+def ran() -> set[str]:
+    """The commands of the pages that this module's tests have run."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def site(own_control_plane: None, ran: set[str]) -> Iterator[Site]:  # noqa: ARG001
     """Follow README's five minutes; the other pages begin where they end."""
-    with Site() as started:
+    with Site(NOT_RUN, ran) as started:
         for block in shell_blocks(README):
             started.run(block)
         yield started
@@ -182,11 +205,68 @@ def test_backup_and_restore_change_nothing(site: Site) -> None:
     assert site.jsonpath("secret", "frejun-api-key", "-n", "voice-prod", path=digest) == kept
 
 
+def upgrade(site: Site, version: str, edits: dict[str, tuple[str, str]]) -> None:
+    """Go to a version as the page says, and wait until the operator of that version has looked at the binding."""
+    site.origin.release(version, edits)
+    *page, _ = shell_blocks(DOCS / "upgrade.md")
+    for block in page:
+        kept = "\n".join(one for one in commands(block.text) if one not in NOT_RUN)
+        site.run(block if version == LATER else kept.replace(LATER, version))
+    # Both replicas' pods are of the new template, from the user's own registry, and so is the operator.
+    image = "{.items[*].spec.containers[0].image}"
+    live = ("pods", "-n", "voicekeys-system", "--field-selector=status.phase=Running")
+    eventually(lambda: set(site.jsonpath(*live, path=image).split()) == {f"{REGISTRY}:{version}"}, "the new image")
+    (started,) = (json.loads(line) for line in site.log().splitlines() if '"started"' in line)
+    assert started["version"] == version
+    site.run(f"kubectl -n voice-prod annotate vkb frejun voicekeys.dev/sync-now=after-{version} --overwrite")
+    handled = "{.status.handled.syncNow}"
+    eventually(
+        lambda: site.jsonpath("vkb", "frejun", "-n", "voice-prod", path=handled) == f"after-{version}",
+        "seen to by the new operator",
+    )
+
+
+def agents(site: Site) -> tuple[str, ...]:
+    """The agents' template, by its generation and revision, and their pods."""
+    pods = site.jsonpath("pods", "-n", "voice-prod", path="{.items[*].metadata.uid}").split()
+    revision = r"{.metadata.annotations.deployment\.kubernetes\.io/revision}"
+    told = site.jsonpath("deployment", "receptionist", "-n", "voice-prod", path=revision)
+    return (generation(site), told, *sorted(pods))
+
+
 def test_upgrade_restarts_no_agent(site: Site) -> None:
-    before = generation(site)
-    for block in shell_blocks(DOCS / "upgrade.md"):
-        site.run(block)
-    assert generation(site) == before
+    before = agents(site)
+    upgrade(site, LATER, next_version(LATER))
+    for _ in every(0.5, RESTART_SECONDS):
+        assert agents(site) == before
+    # The CRDs are the new ones, too.
+    crd = ("crd", "voicekeybindings.voicekeys.dev")
+    assert site.jsonpath(*crd, path=r"{.metadata.annotations.voicekeys\.dev/version}") == LATER
+    field = "{.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.later.type}"
+    assert site.jsonpath(*crd, path=field) == "string"
+
+
+def test_an_upgrade_that_restarts_agents_would_be_seen(site: Site) -> None:
+    """The measure of the test before: a version whose trigger has another value for the same data."""
+    before = agents(site)
+    edits = {"operator/voicekeys/model/digest.py": ('self._key, b"data\\0"', 'self._key, b"other\\0"')}
+    upgrade(site, BROKEN, {**next_version(BROKEN), **edits})
+    eventually(lambda: agents(site) != before, "the agents restarted", RESTART_SECONDS)
+    assert generation(site) != before[0]
+    ready = '{.status.conditions[?(@.type=="Ready")].status}'
+    eventually(lambda: site.jsonpath("vkb", "frejun", "-n", "voice-prod", path=ready) == "True", "ready", 60)
+
+
+def test_an_edited_file_is_moved_to_an_overlay_first(site: Site) -> None:
+    folder = site.base / "edited"
+    site.origin.clone(folder)
+    edit = f"sed -i 's|newName: voicekeys/operator|newName: {REGISTRY}|' deploy/kustomization.yaml"
+    site.run(f"{edit}\n! git checkout --quiet v{LATER}", folder)
+    *_, move = shell_blocks(DOCS / "upgrade.md")
+    site.run(move, folder)
+    assert site.run("git status --short", folder).split() == ["??", "my-cluster/"]
+    rendered = site.run(f"git checkout --quiet v{LATER}\nkubectl kustomize my-cluster/", folder)
+    assert f"image: {REGISTRY}:0.1.0" in rendered
 
 
 def test_moving_over_restarts_no_agent(site: Site) -> None:
@@ -202,7 +282,7 @@ def test_moving_over_restarts_no_agent(site: Site) -> None:
     for block in page:
         if block.language == "yaml":
             site.apply(block.text, dry_run=False)
-        elif block.first not in NOT_RUN:
+        elif block.language == "sh":
             site.run(block)
     assert generation(site) == before
     label = r"{.metadata.labels.voicekeys\.dev/binding}"
@@ -218,18 +298,20 @@ def test_uninstall_leaves_the_secrets_and_the_agents(site: Site) -> None:
     assert "voicekeys.dev" not in site.lab.kubectl("get", "crds", "-o", "name")
 
 
-def test_install_commands(lab: object) -> None:  # noqa: ARG001  its binaries are built by now
-    with Site() as fresh:
+@pytest.mark.own_control_plane
+def test_install_commands(ran: set[str]) -> None:
+    with Site(NOT_RUN, ran) as fresh:
         for block in blocks(DOCS / "install.md"):
             if block.language == "yaml":
                 file = fresh.folder / block.first.removeprefix("# ")
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(block.text)
-                assert "registry.example.com/voicekeys/operator:0.1.0" in fresh.run(
-                    f"kubectl kustomize {shlex.quote(str(file.parent))}"
-                )
-            elif block.first not in NOT_RUN:
+                rendered = fresh.run(f"kubectl kustomize {shlex.quote(str(file.parent))}")
+                assert f"{REGISTRY}:0.1.0" in rendered
+            else:
                 fresh.run(block)
+        # What the user has is beside the files of the repository, not in them: an upgrade goes through.
+        assert fresh.run("git diff --stat") == ""
         # The tenant policy that the page writes lets a namespace read its own folder, and no other's.
         fresh.lab.put_key("voice-prod/own", api_key="a")
         fresh.lab.put_key("voice-staging/other", api_key="b")
@@ -237,3 +319,13 @@ def test_install_commands(lab: object) -> None:  # noqa: ARG001  its binaries ar
         assert fresh.lab.vault("GET", "secret/data/voice-prod/own", token=token)["data"]["data"] == {"api_key": "a"}
         with pytest.raises(Exception, match="403"):
             fresh.lab.vault("GET", "secret/data/voice-staging/other", token=token)
+
+
+def test_every_command_was_run(request: pytest.FixtureRequest, ran: set[str]) -> None:
+    """The last test of the module: what no test before it has run, and `NOT_RUN` does not name, is a gap."""
+    module = request.node.getparent(pytest.Module)
+    chosen = {item.name for item in request.session.items if item.getparent(pytest.Module) is module}
+    named = {name for name in vars(request.module) if name.startswith("test_")}
+    if not named <= {name.partition("[")[0] for name in chosen}:
+        pytest.skip("only some tests of this module were chosen")
+    assert [one for one in _commands() if one not in ran and one not in NOT_RUN] == []

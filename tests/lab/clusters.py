@@ -83,10 +83,10 @@ def docker_answers() -> bool:
     return False
 
 
-def hint_at_kind(say: Say) -> None:
-    """Say that kind is quicker than a build, where it could be used."""
+def hint_at_kind(say: Say, but: str = "") -> None:
+    """Say that kind is quicker than a build, where it could be used; `but` is what it costs."""
     if docker_answers():
-        say("hint: Docker answers here; --cluster=kind needs no build of Kubernetes")
+        say(f"hint: Docker answers here; --cluster=kind builds kubectl, kwok and Vault, but no control plane{but}")
 
 
 # ---- the user's cluster
@@ -191,7 +191,8 @@ def kind_cluster(*, keep: bool = False) -> Iterator[Path]:
         _cordon(folder / "kubeconfig")
         yield folder / "kubeconfig"
     finally:
-        if not keep:
+        # Without kind itself there is nothing to delete, and why it is not there must be told.
+        if not keep and cluster.kind_path.exists():
             cluster.delete()
 
 

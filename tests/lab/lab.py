@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import yaml
 
@@ -42,8 +42,12 @@ def needed(*, control_plane: bool = True, nodes: bool = True) -> tuple[str, ...]
 class Lab:
     """A running lab; made by `start`, ended by `close` or at the end of a `with` block.
 
-    `dir` is its one folder, `kubeconfig` its administrator's, `vault` its Vault (`lab.vault("GET", "sys/mounts")`).
+    `refuses_own` names the choice of a run whose tests are to use another cluster: none of them may start a control
+    plane then. `dir` is its one folder, `kubeconfig` its administrator's, `vault` its Vault
+    (`lab.vault("GET", "sys/mounts")`).
     """
+
+    refuses_own: ClassVar[str] = ""
 
     def __init__(self, folder: Path, processes: Processes, ports: Ports) -> None:
         self.dir = folder
@@ -77,6 +81,8 @@ class Lab:
         control plane of the lab's own; `keep` leaves the folder behind; `say` gets the lines that tell where the
         binaries are from. Raises LabError with the log of what failed.
         """
+        if cls.refuses_own and endpoint is None:
+            raise LabError(f"{cls.refuses_own}: this starts a control plane; ask for the fixture own_control_plane")
         folder = Path(tempfile.mkdtemp(prefix="voicekeys-lab-"))
         lab = cls(folder, Processes(folder, remove=not keep), Ports())
         try:

@@ -61,7 +61,7 @@ class OtherProcess:
 
 
 @pytest.fixture
-def other() -> Iterator[OtherProcess]:
+def other(own_control_plane: None) -> Iterator[OtherProcess]:  # noqa: ARG001
     """Start a process with a lab of its own; kill it, and what it would have left, after the test."""
     process = OtherProcess()
     yield process
@@ -124,6 +124,7 @@ def test_kubectl_reads_stdin_and_its_errors_are_told(lab: Lab, namespace: str) -
         lab.kubectl("get", "nothing")
 
 
+@pytest.mark.own_control_plane
 def test_two_labs_stand_side_by_side(lab: Lab) -> None:
     with Lab.start(nodes=0, users={"alice": ["devs"]}, say=lambda _line: None) as second:
         assert second.dir != lab.dir
@@ -158,6 +159,7 @@ def test_with_the_supervisor_killed_as_well_no_process_stays(other: OtherProcess
     subprocess.run(["rm", "-r", other.folder], check=True)
 
 
+@pytest.mark.own_control_plane
 def test_a_part_that_fails_to_start_is_named_with_its_own_words() -> None:
     with pytest.raises(LabError, match=r"(?s)kube-apiserver ended with code 1 before ready.*unknown flag: --no-such"):
         Lab.start(nodes=0, apiserver_flags=["--no-such"], say=lambda _line: None)
@@ -173,6 +175,7 @@ def test_a_part_that_ends_by_itself_is_noticed(lab: Lab) -> None:
     lab.processes.check()
 
 
+@pytest.mark.own_control_plane
 def test_without_controllers_it_starts_lean() -> None:
     start = time.monotonic()
     with Lab.start(nodes=0, controller_manager=False, scheduler=False, say=lambda _line: None) as lean:

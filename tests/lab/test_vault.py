@@ -131,6 +131,7 @@ def test_frozen_it_takes_connections_and_answers_once_it_goes_on(working: Vault)
     assert time.monotonic() - start >= 0.9
 
 
+@pytest.mark.own_control_plane
 def test_with_tls_its_certificate_is_of_its_own_ca() -> None:
     with Lab.start(vault_tls=True, nodes=0, controller_manager=False, scheduler=False) as lab:
         assert lab.vault_addr.startswith("https://127.0.0.1:")

@@ -26,7 +26,7 @@ def account() -> dict[str, str]:
 
 
 @pytest.fixture(scope="package")
-def cluster(account: dict[str, str]) -> Iterator[Lab]:
+def cluster(own_control_plane: None, account: dict[str, str]) -> Iterator[Lab]:  # noqa: ARG001
     """A lab of its own: `deploy/` brings cluster-wide policies, which other tests should not meet by chance."""
     # Many rollouts go on at the same time, which the controllers' own limits (20 requests a second) would stretch.
     quick = ["--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-deployment-syncs=20"]

@@ -22,7 +22,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 
 @pytest.fixture(scope="package")
-def cluster(audit: Audit) -> Iterator[Lab]:
+def cluster(own_control_plane: None, audit: Audit) -> Iterator[Lab]:  # noqa: ARG001
     """A lab with `deploy/`, whose pods are simulated: the tests' operators are processes that name one as theirs."""
     with Lab.start(nodes=1, apiserver_flags=audit.flags) as lab:
         install_deploy(lab)
