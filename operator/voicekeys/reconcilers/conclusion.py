@@ -57,7 +57,7 @@ def conclude(
     events = _move(observed, draft, wanted, taken, len(held))
     open_steps = [one.step for one in taken if one.step.do is not Do.NOTHING]
     worst = next((step for step in open_steps if step.stalls), open_steps[0] if open_steps else None)
-    refused = _refusal(observed, wanted) if wanted.refused else None
+    refused = _refusal(observed, wanted, worst) if wanted.refused else None
     if refused is not None:
         draft.stall(refused)
     if worst is not None and worst.verdict is not None:
@@ -149,14 +149,15 @@ def _advanced(phase: Phase, taken: Sequence[Taken], held: int, wanted: Wanted) -
     return phase
 
 
-def _refusal(observed: Observed, wanted: Wanted) -> Verdict:
-    """What to say, for as long as Vault holds a key that its pods refused."""
+def _refusal(observed: Observed, wanted: Wanted, worst: Step | None) -> Verdict:
+    """What to say, for as long as Vault holds a key that its pods refused; with it, what holds up the way back."""
     change, before = observed.status.rotation, observed.status.conditions
     said = next((old for old in before if old.type == Is.STALLED and old.reason == "NewKeyRefused"), None)
     why = said.message.split(". Version")[0] if said else "the new key's pods did not start"
+    held = f". The way back is held up: {worst.verdict.message}" if worst and worst.stalls and worst.verdict else ""
     return Verdict(
         "NewKeyRefused",
         f"{why}. Version {wanted.version} is kept in place of version {change.to_version if change else 0}: put a "
         "working key into Vault, or, if the cause was another, annotate the binding with voicekeys.dev/sync-now to try "
-        "the same key again",
+        f"the same key again{held}",
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.names import trigger_annotation
 from voicekeys.model.errors import ApiConflict, Waiting
 from voicekeys.model.identity import WorkloadId
@@ -15,13 +14,13 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
+from voicekeys.reconcilers.case import Case, calls_hold, counted, missing, misused, resumed, warn
 from voicekeys.reconcilers.conclusion import Taken, conclude
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from voicekeys.api.binding import Agent
     from voicekeys.api.status import AgentStatus
     from voicekeys.model.digest import Digester
     from voicekeys.model.identity import Name
@@ -39,44 +38,6 @@ LISTING_SECONDS = 5.0
 """So long a list of pods may take before it is worth a word."""
 NO_TRIGGER = "-"
 """A trigger that no pod has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One agent in one reconcile.
-
-    Args:
-        observed: the binding.
-        draft: its status in the making.
-        wanted: what its pods should have.
-        agent: as the user names it.
-        workload: as the API server has it.
-    """
-
-    observed: Observed
-    draft: Draft
-    wanted: Wanted
-    agent: Agent
-    workload: Workload
-
-    @property
-    def annotation(self) -> str:
-        """The binding's trigger annotation."""
-        return trigger_annotation(self.observed.name.name)
-
-    def mine(self, seen: SeenPods) -> SeenPods:
-        """The pods of this workload alone."""
-        owned = on_old_key.of_workload(seen.alive.values(), self.workload)
-        return on_old_key.SeenPods({pod.uid: pod for pod in owned}, seen.ended)
-
-    def trigger(self, recorded: AgentStatus) -> str:
-        """The trigger that pods on the wanted key have."""
-        return policy.target_trigger(recorded, self.wanted.digest)
-
-    def follow(self, recorded: AgentStatus, mine: SeenPods, trigger: str) -> AgentStatus:
-        """Bring the set of pods on the old key up to date."""
-        old, lost = on_old_key.follow(recorded.old_pods, mine, self.annotation, trigger, self.observed.now)
-        return replace(recorded, old_pods=old, unwitnessed=(recorded.unwitnessed or 0) + lost or None)
 
 
 class Rollouts:
@@ -122,7 +83,7 @@ class Rollouts:
             status = known.get((agent.kind, agent.name))
             workload = workloads.get(agent)
             if workload is None:
-                taken.append(Taken(agent, _missing(observed, agent), status and self._left(observed, draft, status)))
+                taken.append(Taken(agent, missing(observed, agent), status and self._left(observed, draft, status)))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
@@ -135,19 +96,19 @@ class Rollouts:
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
         recorded = self._recorded(case, status)
-        _warn(case)
+        warn(case)
         workload, name = case.workload, case.observed.name
         settled = recorded.digest == case.wanted.digest and recorded.patched_time is None and not recorded.old_pods
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
         if settled and not (status is None and recorded.trigger):
             self._tracker.release(workload.id, name)
-            counted = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
-            return Taken(case.agent, _misused(case), counted)
+            resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
+            return Taken(case.agent, misused(case), resting)
         mine = case.mine(self._seen(workload.id, workload.selector, name, case.draft))
-        if recorded.patched_time is not None and (_resumed(case, recorded, mine) or _calls_hold(case, recorded, mine)):
+        if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
         step, recorded = await self._step(case, recorded, mine)
-        return Taken(case.agent, step, _counted(case, recorded, mine))
+        return Taken(case.agent, step, counted(case, recorded, mine))
 
     def _seen(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name, draft: Draft) -> SeenPods:
         seen = self._tracker.follow(workload, selector, binding)
@@ -174,7 +135,7 @@ class Rollouts:
 
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
-        block = await self._block(case) if waiting else None
+        block = await self._block(case, recorded, mine) if waiting else None
         progress = self._progress(case, recorded, mine)
         step = policy.decide(progress, block)
         if step.do is Do.PATCH:
@@ -228,9 +189,12 @@ class Rollouts:
             way_back=change is None or change.from_version != change.to_version,
         )
 
-    async def _block(self, case: Case) -> Verdict | None:
+    async def _block(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> Verdict | None:
+        secret = case.observed.record.secret.name
+        if case.wanted.refused:
+            return preflight.block(case.workload, secret, None)
         quotas = await self._cluster.list_quotas(case.observed.name.namespace)
-        return preflight.block(case.workload, case.observed.record.secret.name, quotas)
+        return preflight.block(case.workload, secret, quotas, case.surplus(recorded, mine))
 
     async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
         """Record the intent to patch: who is on the old key, the way back."""
@@ -265,58 +229,3 @@ class Rollouts:
                 workload = again
             else:
                 return
-
-
-def _missing(observed: Observed, agent: Agent) -> Step:
-    workload = WorkloadId(agent.kind.value, observed.name.namespace, agent.name)
-    message = (
-        f"{workload} does not exist: create it, or take it out of spec.agents; the Secret is kept in step meanwhile"
-    )
-    return Step(Do.HOLD, Verdict("WorkloadMissing", message))
-
-
-def _misused(case: Case) -> Step:
-    """Nothing to do; but a workload that does not read the Secret should be known before the first key change."""
-    unused = preflight.secret_not_used(case.workload, case.observed.record.secret.name)
-    return Step(Do.HOLD, unused, stalls=True) if unused else Step(Do.NOTHING)
-
-
-def _warn(case: Case) -> None:
-    """The conditions that tell and do not hold up: capacity, grace, literal keys."""
-    warnings = {
-        Is.CAPACITY_AT_RISK: preflight.capacity_at_risk(case.workload),
-        Is.GRACE_TOO_SHORT: preflight.grace_too_short(case.workload, case.agent.max_call_duration),
-        Is.LITERAL_KEY_IN_MANIFEST: preflight.literal_key(case.workload, case.wanted.data),
-    }
-    for condition, verdict in warnings.items():
-        if verdict is not None and condition not in case.draft.findings:
-            case.draft.true(condition, *verdict)
-
-
-def _resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
-    """Whether a pause ended and no new pod is there yet: the rollout's timeout runs from the resume."""
-    before, trigger = case.draft.status.conditions, case.trigger(recorded)
-    waited = any(old.type == Is.AGENTS_CURRENT and old.reason == "WaitingForResume" for old in before)
-    began = any(not on_old_key.is_old(pod, case.annotation, trigger) for pod in mine.alive.values())
-    return waited and not case.workload.paused and not began
-
-
-def _calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
-    """Whether the next new pod waits for the calls of an old one, as without a surge: that is no fault of the key."""
-    trigger, pods = case.trigger(recorded), mine.alive.values()
-    draining = any(
-        pod.terminating and not pod.ended for pod in pods if on_old_key.is_old(pod, case.annotation, trigger)
-    )
-    new = [pod for pod in pods if not on_old_key.is_old(pod, case.annotation, trigger)]
-    starting = any(not pod.ready and not pod.terminating for pod in new)
-    half = case.observed.spec.rollout.timeout / 2  # so that the time is not written anew at each look
-    late = recorded.patched_time is not None and case.observed.now - recorded.patched_time >= half
-    return draining and not starting and late
-
-
-def _counted(case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
-    trigger = case.trigger(recorded)
-    serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
-    current = sum(1 for pod in serving if pod.ready and not on_old_key.is_old(pod, case.annotation, trigger))
-    draining = sum(1 for pod in mine.alive.values() if pod.terminating and not pod.ended)
-    return replace(recorded, desired=case.workload.replicas, current=current, draining=draining or None)
