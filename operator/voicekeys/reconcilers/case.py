@@ -15,6 +15,8 @@ from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from voicekeys.api.binding import Agent
     from voicekeys.api.status import AgentStatus
     from voicekeys.model.workload import Workload
@@ -63,6 +65,25 @@ class Case:
         serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
         new = [pod for pod in serving if not on_old_key.is_old(pod, self.annotation, recorded.trigger or "")]
         return max(len(serving) - self.workload.replicas, sum(1 for pod in new if not pod.ready))
+
+    def ready_at(self) -> datetime:
+        """When every node can read what the Secret holds."""
+        secret = self.draft.status.secret
+        written = secret.written_time if secret and secret.written_time else self.observed.now
+        return written + self.observed.spec.rollout.propagation
+
+    def doubts(self, trigger: str, since: datetime | None, mine: SeenPods) -> bool:
+        """Whether a pod of the template with this trigger may have read other data, which the Secret held until now."""
+        if since is None:
+            return False
+        pods = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, self.annotation, trigger)]
+        return any(on_old_key.may_differ(pod, since, self.ready_at()) for pod in pods)
+
+    def next_trigger(self, recorded: AgentStatus, mine: SeenPods) -> str:
+        """The trigger to patch."""
+        taken = {pod.triggers.get(self.annotation, "") for pod in mine.alive.values()}
+        doubtful = self.doubts(recorded.previous_trigger or "", recorded.previous_diverged_time, mine)
+        return policy.next_trigger(recorded, self.wanted.digest, taken, doubtful=doubtful)
 
     def follow(self, recorded: AgentStatus, mine: SeenPods, trigger: str) -> AgentStatus:
         """Bring the set of pods on the old key up to date."""

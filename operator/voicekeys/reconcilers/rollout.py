@@ -98,7 +98,8 @@ class Rollouts:
         recorded = self._recorded(case, status)
         warn(case)
         workload, name = case.workload, case.observed.name
-        settled = recorded.digest == case.wanted.digest and recorded.patched_time is None and not recorded.old_pods
+        current = recorded.digest == case.wanted.digest
+        settled = current and recorded.patched_time is recorded.diverged_time is None and not recorded.old_pods
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
         if settled and not (status is None and recorded.trigger):
             self._tracker.release(workload.id, name)
@@ -107,6 +108,8 @@ class Rollouts:
         mine = case.mine(self._seen(workload.id, workload.selector, name, case.draft))
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
+        if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
+            recorded = policy.doubted(recorded)
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, counted(case, recorded, mine))
 
@@ -163,14 +166,13 @@ class Rollouts:
             return recorded
         if recorded.digest == wanted.digest and recorded.trigger != status.trigger:
             # The template was patched together with another binding's, without our intent.
-            begun = policy.begin(status, observed.now.replace(microsecond=0))
-            return replace(begun, trigger=recorded.trigger, digest=recorded.digest)
+            begun = policy.begin(status, recorded.trigger or "", observed.now.replace(microsecond=0))
+            return policy.patched(begun, recorded.trigger or "", wanted.digest)
         return recorded
 
     def _progress(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> policy.Progress:
         observed, trigger = case.observed, case.trigger(recorded)
-        secret, change = case.draft.status.secret, case.draft.status.rotation
-        written = secret.written_time if secret and secret.written_time else observed.now
+        change = case.draft.status.rotation
         old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
         new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
         others = self._siblings.restarts(observed.name, case.workload)
@@ -178,7 +180,7 @@ class Rollouts:
             status=recorded,
             workload=case.workload,
             desired=case.wanted.digest,
-            ready_at=written + observed.spec.rollout.propagation,
+            ready_at=case.ready_at(),
             settings=observed.spec.rollout,
             spent=policy.spent(policy.restarted(recorded), observed.now, others),
             old_serving=sum(1 for pod in old if not pod.terminating and not pod.ended),
@@ -199,9 +201,10 @@ class Rollouts:
     async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
         """Record the intent to patch: who is on the old key, the way back."""
         observed, draft = case.observed, case.draft
-        now, trigger = observed.now.replace(microsecond=0), case.trigger(recorded)
-        # A way back keeps what it goes back to, and costs no restart of the budget.
-        begun = replace(recorded, patched_time=now) if case.wanted.refused else policy.begin(recorded, now)
+        now, trigger = observed.now.replace(microsecond=0), case.next_trigger(recorded, mine)
+        begun = policy.begin(recorded, trigger, now)
+        if case.wanted.refused:  # a way back keeps what it goes back to, and costs no restart of the budget
+            begun = replace(recorded, patched_time=now, intended_trigger=trigger)
         begun = case.follow(begun, mine, trigger)
         others = [agent for agent in draft.status.agents if (agent.kind, agent.name) != (begun.kind, begun.name)]
         draft.status = rotation.counted(replace(draft.status, agents=(*others, begun)))
@@ -210,11 +213,11 @@ class Rollouts:
 
     async def _patch(self, case: Case, begun: AgentStatus) -> AgentStatus:
         """Patch the template, together with the other bindings whose intent is recorded."""
-        observed, workload, trigger = case.observed, case.workload, case.trigger(begun)
+        observed, workload, trigger = case.observed, case.workload, begun.intended_trigger or ""
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
         await self._annotate(workload, triggers)
         self._outcome.event(observed.record, "Normal", "RolloutStarted", f"{workload.id} restarts on the new key")
-        return replace(begun, trigger=trigger, digest=case.wanted.digest)
+        return policy.patched(begun, trigger, case.wanted.digest)
 
     async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""

@@ -86,8 +86,13 @@ class Siblings:
             due, agent, secret = _due(other, workload), _agent(other, workload), other.status().secret
             if due is None or agent is None or secret is None or due > now or not _recorded(other, workload, due):
                 continue
-            found[trigger_annotation(other.name.name)] = policy.target_trigger(agent, secret.digest) or None
+            found[trigger_annotation(other.name.name)] = _trigger(agent, secret.digest) or None
         return found
+
+
+def _trigger(agent: AgentStatus, digest: str) -> str:
+    intended = agent.intended_trigger
+    return policy.target_trigger(agent, digest) if intended is None else intended
 
 
 def _together(other: BindingRecord, workload: Workload, wake: datetime) -> Step:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
+from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, StoreDown, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
 from voicekeys.model.verdict import Verdict
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.ports import Cluster
     from voicekeys.reconcilers.shared import SharedKeys
     from voicekeys.reconcilers.stores import Stores
-
-
-UNKNOWN_DIGEST = "0" * 32
-"""Stands for data that differs from the wanted one and that no digest was ever made of."""
 
 
 @dataclass(frozen=True, slots=True)
