@@ -176,6 +176,17 @@ AFTER = {
             stalls=True,
         ),
     ),
+    "a controller that is away has refused nothing": (
+        progress(PATCHED, workload=gen.deployment(gen.put("metadata.generation", 4)), now=LATE),
+        Step(
+            Do.WATCH,
+            Verdict(
+                "Rolling",
+                f"3 of 3 pods of {ID} serve 10 min after the restart on the new key: the workload's controller has not "
+                "taken it up yet",
+            ),
+        ),
+    ),
     "there is nothing to go back to": (
         progress(replace(PATCHED, previous_digest=None), workload=NONE, now=LATE),
         Step(Do.WATCH, Verdict("RolloutTimedOut", f"{TIMED_OUT}: see `kubectl describe pod`"), stalls=True),

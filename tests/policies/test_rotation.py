@@ -20,6 +20,7 @@ from voicekeys.api.status import (
     Outcome,
     Phase,
     RotationStatus,
+    SecretStatus,
 )
 from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.policies import rotation as policy
@@ -238,3 +239,13 @@ def test_a_change_notes_what_the_secret_takes_from_the_agents() -> None:
     back = replace(CHANGE, digest="d1", refused=CHANGE.digest)
     again = policy.begun(begun, CHANGE.digest, back, gen.at(9))
     assert [one.diverged_time for one in again.agents] == [gen.at(3), gen.at(9)]
+
+
+def test_times_of_a_clock_that_was_ahead_count_as_now() -> None:
+    agents = (gen.agent_status(patched_time=gen.at(3600)), gen.agent_status(patched_time=gen.NOW), gen.agent_status())
+    ahead = replace(QUIET, secret=SecretStatus("s", "d1", gen.at(7200)), agents=agents)
+    righted = policy.not_ahead(ahead, gen.at(5))
+    assert righted.secret == SecretStatus("s", "d1", gen.at(6))
+    assert [one.patched_time for one in righted.agents] == [gen.at(6), gen.NOW, None]
+    assert policy.not_ahead(righted, gen.at(5)) is righted
+    assert policy.not_ahead(QUIET, gen.NOW) is QUIET

@@ -269,7 +269,7 @@ class Small:
         gatherer = Gatherer(inventory, self.stores, cluster, self.clock)
         shared = SharedKeys(digester, self.stores.find)
         sync = Sync(gatherer, self.stores, cluster, inventory, outcome, digester, shared)
-        rollouts = Rollouts(gatherer, Siblings(inventory), cluster, outcome, tracker, digester)
+        rollouts = Rollouts(gatherer, Siblings(inventory), cluster, outcome, tracker, digester, self.clock)
         self.reconciler = BindingReconciler(
             gatherer, sync, rollouts, outcome, self.stores, tracker, self.clock, WorkQueue()
         )

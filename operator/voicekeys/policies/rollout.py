@@ -74,7 +74,7 @@ class Progress:
         troubled: pods of the wanted template that do not start.
         rolling_back: the desired digest is the previous one.
         now: wall time.
-        since: when the rollout last got on, None before it began.
+        since: when the rollout last got on, less the time that nobody watched; None before it began.
         way_back: there is another version to go back to.
     """
 
@@ -284,21 +284,29 @@ def _before_patch(progress: Progress, block: Verdict | None) -> Step:
     return Step(Do.PATCH, Verdict("Patching", f"{workload.id} is being restarted on the new key"))
 
 
-def _after_patch(progress: Progress) -> Step:
-    workload, status = progress.workload, progress.status
+def _by_its_user(workload: Workload) -> Step | None:
+    """What only the workload's owner can go on with, and no timeout counts."""
     if workload.paused:
         message = f"{workload.id} is paused and carries the new key: its pods restart when you resume it"
         return Step(Do.HOLD, Verdict("WaitingForResume", f"{message} (kubectl rollout resume)"))
     if workload.strategy["type"] == "OnDelete":
         message = f"{workload.id} carries the new key; delete its old pods one by one, each takes the key as it returns"
         return Step(Do.WATCH, Verdict("WaitingForDelete", message))
-    done = f"{min(workload.updated, workload.available)} of {workload.replicas} pods of {workload.id} serve"
     if _held_by_partition(workload):
         message = (
             f"{workload.id} carries the new key; its pods below spec.updateStrategy.rollingUpdate.partition "
             f"{workload.strategy['partition']} take it when you set partition to 0"
         )
         return Step(Do.WATCH, Verdict("WaitingForPartition", message))
+    return None
+
+
+def _after_patch(progress: Progress) -> Step:
+    workload, status = progress.workload, progress.status
+    held = _by_its_user(workload)
+    if held is not None:
+        return held
+    done = f"{min(workload.updated, workload.available)} of {workload.replicas} pods of {workload.id} serve"
     since = progress.since or status.patched_time or progress.now
     due = since + progress.settings.timeout
     if progress.now < due:
@@ -310,6 +318,8 @@ def _after_patch(progress: Progress) -> Step:
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
     if progress.rolling_back or status.previous_digest is None or not progress.way_back:
         return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
+    if not workload.settled:
+        return Step(Do.WATCH, Verdict("Rolling", f"{late}: the workload's controller has not taken it up yet"))
     # What follows ". Version" is replaced by the two versions' numbers as soon as the way back is taken.
     advice = "Versions are being changed back: put a working key into Vault"
     return Step(Do.ROLL_BACK, Verdict("NewKeyRefused", f"{late}. {advice}"), stalls=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -93,6 +94,21 @@ def _begun(status: BindingStatus, baseline: str, change: Change, now: datetime) 
     phase = next_phase(current.phase if current else Phase.IDLE, Event.KEY_CHANGED)
     new = RotationStatus(identity, phase, before, change.version, now.replace(microsecond=0))
     return replace(status, rotation=new)
+
+
+def not_ahead(status: BindingStatus, now: datetime) -> BindingStatus:
+    """Take times that the clock of a former leader put into the future for now: nothing waits for such a clock."""
+    moment = now.replace(microsecond=0) + timedelta(seconds=1)  # the Secret's time is rounded up
+    secret, agents = status.secret, status.agents
+    if secret is not None and secret.written_time is not None and secret.written_time > moment:
+        status = replace(status, secret=replace(secret, written_time=moment))
+    if any(one.patched_time is not None and one.patched_time > moment for one in agents):
+        status = replace(status, agents=tuple(_patched_by(one, moment) for one in agents))
+    return status
+
+
+def _patched_by(agent: AgentStatus, moment: datetime) -> AgentStatus:
+    return replace(agent, patched_time=min(agent.patched_time, moment)) if agent.patched_time is not None else agent
 
 
 def counted(status: BindingStatus) -> BindingStatus:

@@ -16,6 +16,7 @@ from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.reconcilers.case import Case, calls_hold, counted, missing, misused, resumed, warn
 from voicekeys.reconcilers.conclusion import Taken, conclude
+from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.outcome import Draft, Outcome
     from voicekeys.reconcilers.pods import PodTracker
-    from voicekeys.reconcilers.ports import Cluster
+    from voicekeys.reconcilers.ports import Clock, Cluster
     from voicekeys.reconcilers.siblings import Siblings
     from voicekeys.reconcilers.sync import Wanted
 
@@ -50,6 +51,7 @@ class Rollouts:
         outcome: writes intents.
         tracker: watches pods.
         digester: names the fingerprint key.
+        clock: for timeouts.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Rollouts:
         outcome: Outcome,
         tracker: PodTracker,
         digester: Digester,
+        clock: Clock,
     ) -> None:
         self._gatherer = gatherer
         self._siblings = siblings
@@ -67,6 +70,7 @@ class Rollouts:
         self._outcome = outcome
         self._tracker = tracker
         self._digester = digester
+        self._stopwatch = Stopwatch(clock)
 
     async def advance(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
         """Take each agent one step further, with `AgentsCurrent`, `CallsDrained`, ``status.agents`` and the rotation.
@@ -75,6 +79,7 @@ class Rollouts:
             ApiError: the API server refused or did not answer; what was done so far is recorded or repeatable.
             Waiting: the pods are being listed (reason ``Reading``).
         """
+        draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
         known = {(status.kind, status.name): status for status in draft.status.agents}
@@ -175,6 +180,11 @@ class Rollouts:
         change = case.draft.status.rotation
         old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
         new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
+        since = policy.progressed(recorded, new)
+        if since is not None:
+            settled = case.workload.settled
+            since = observed.now - self._stopwatch.look(observed.name, case.workload.id, since, counts=settled)
+            case.draft.wake_in(LOOK_SECONDS, observed.now)
         others = self._siblings.restarts(observed.name, case.workload)
         return policy.Progress(
             status=recorded,
@@ -187,7 +197,7 @@ class Rollouts:
             troubled=[pod for pod in new if pod.trouble and not pod.ready],
             rolling_back=bool(case.wanted.refused),
             now=observed.now,
-            since=policy.progressed(recorded, new),
+            since=since,
             way_back=change is None or change.from_version != change.to_version,
         )
 
