@@ -78,10 +78,17 @@ def test_adoption_restarts_nothing() -> None:
 
 
 def test_a_lost_fingerprint_key_restarts_nothing_and_forgets_no_old_pod() -> None:
-    based = policy.rebase(replace(PATCHED, old_pods=(OLD_POD,)), gen.deployment(gen.trigger("d2")), NOTE, "n2")
+    based = policy.rekeyed(replace(PATCHED, old_pods=(OLD_POD,)), "d2", "n2")
     assert based == replace(PATCHED_ANEW, digest="n2", old_pods=(OLD_POD,))
     assert policy.decide(progress(based, desired="n2"), None).do is Do.WATCH
     assert policy.decide(progress(based, desired="n2", old_serving=0), None) == Step(Do.NOTHING)
+
+
+def test_a_lost_fingerprint_key_forgets_no_restart_that_was_to_come() -> None:
+    held = policy.rekeyed(ADOPTED, "d2", "n2")
+    assert policy.decide(progress(held, desired="n2"), None).do is Do.PATCH
+    assert policy.rekeyed(replace(ADOPTED, digest=None), "d2", "n2").digest == "n2"
+    assert policy.rekeyed(ADOPTED, None, "n2").digest == "n2"
 
 
 TRIGGERS = {

@@ -114,11 +114,24 @@ def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotati
     return patched(status, trigger, before or trigger.partition(AGAIN)[0])
 
 
-def rebase(status: AgentStatus, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
-    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared.
+def rekeyed(status: AgentStatus, secret: str | None, baseline: str) -> AgentStatus:
+    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared any more.
 
-    The pods that are still watched stay watched: they are known by UID. There is no way back any more.
+    The pods that are still watched stay watched: they are known by UID. There is no way back any more. A restart that
+    was still to come, by two digests of the old key, stays to come.
+
+    Args:
+        status: what was recorded of the agent.
+        secret: digest that was recorded of the Secret, under the old key as well.
+        baseline: digest under the new key of the data that pods were started with.
     """
+    held = status.digest is not None and secret is not None and status.digest != secret
+    digest = UNKNOWN_DIGEST if held else baseline
+    return replace(status, digest=digest, previous_trigger=None, previous_digest=None, previous_diverged_time=None)
+
+
+def rebase(status: AgentStatus, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
+    """Take a new baseline for a workload that was made anew; old pods of the one before stay watched."""
     trigger = workload.triggers.get(annotation, "")
     return replace(
         status,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
-from voicekeys.api.names import trigger_annotation
+from voicekeys.api.names import DIGEST_ANNOTATION, trigger_annotation
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
@@ -68,9 +68,21 @@ class Case:
 
     def ready_at(self) -> datetime:
         """When every node can read what the Secret holds."""
-        secret = self.draft.status.secret
-        written = secret.written_time if secret and secret.written_time else self.observed.now
-        return written + self.observed.spec.rollout.propagation
+        return ready_at(self.observed, self.draft)
+
+    def tells_of_another_key(self, baseline: str) -> bool:
+        """Whether the template of a workload at first sight has a trigger that stands for other data than is wanted.
+
+        A Secret that has the wanted data under another digest was written with another fingerprint key; so was the
+        trigger, then, and it tells nothing.
+
+        Args:
+            baseline: digest of the data that the Secret had.
+        """
+        trigger = self.workload.triggers.get(self.annotation, "").partition(policy.AGAIN)[0]
+        stamp = self.observed.secret.annotations.get(DIGEST_ANNOTATION) if self.observed.secret else None
+        other_key = stamp not in {None, self.wanted.digest} and baseline == self.wanted.digest
+        return trigger not in {"", self.wanted.digest} and not other_key
 
     def doubts(self, trigger: str, since: datetime | None, mine: SeenPods) -> bool:
         """Whether a pod of the template with this trigger may have read other data, which the Secret held until now."""
@@ -89,6 +101,13 @@ class Case:
         """Bring the set of pods on the old key up to date."""
         old, lost = on_old_key.follow(recorded.old_pods, mine, self.annotation, trigger, self.observed.now)
         return replace(recorded, old_pods=old, unwitnessed=(recorded.unwitnessed or 0) + lost or None)
+
+
+def ready_at(observed: Observed, draft: Draft) -> datetime:
+    """When every node can read what a binding's Secret holds."""
+    secret = draft.status.secret
+    written = secret.written_time if secret and secret.written_time else observed.now
+    return written + observed.spec.rollout.propagation
 
 
 def missing(observed: Observed, agent: Agent) -> Step:

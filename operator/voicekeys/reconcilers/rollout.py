@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from voicekeys.api.names import trigger_annotation
+from voicekeys.api.status import OldPod
+from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import ApiConflict, Waiting
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
@@ -14,7 +16,7 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
-from voicekeys.reconcilers.case import Case, calls_hold, counted, missing, misused, resumed, warn
+from voicekeys.reconcilers.case import Case, calls_hold, counted, missing, misused, ready_at, resumed, warn
 from voicekeys.reconcilers.conclusion import Taken, conclude
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from voicekeys.api.status import AgentStatus
+    from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.model.digest import Digester
     from voicekeys.model.identity import Name
     from voicekeys.model.workload import Workload
@@ -39,6 +41,7 @@ LISTING_SECONDS = 5.0
 """So long a list of pods may take before it is worth a word."""
 NO_TRIGGER = "-"
 """A trigger that no pod has."""
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Rollouts:
@@ -71,6 +74,7 @@ class Rollouts:
         self._tracker = tracker
         self._digester = digester
         self._stopwatch = Stopwatch(clock)
+        self._first_sight: dict[tuple[str, str], str] = {}  # UIDs of binding and workload to the baseline
 
     async def advance(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
         """Take each agent one step further, with `AgentsCurrent`, `CallsDrained`, ``status.agents`` and the rotation.
@@ -79,6 +83,8 @@ class Rollouts:
             ApiError: the API server refused or did not answer; what was done so far is recorded or repeatable.
             Waiting: the pods are being listed (reason ``Reading``).
         """
+        if observed.status.digest_key not in {None, self._digester.key_id}:
+            draft.status = _rekeyed(observed, draft, wanted)
         draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
@@ -92,7 +98,9 @@ class Rollouts:
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
-        removed = [self._left(observed, draft, status) for key, status in known.items() if key not in named]
+        removed = [
+            await self._removed(observed, draft, wanted, status) for key, status in known.items() if key not in named
+        ]
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
         draft.status = replace(draft.status, agents=agents)
@@ -105,12 +113,16 @@ class Rollouts:
         workload, name = case.workload, case.observed.name
         current = recorded.digest == case.wanted.digest
         settled = current and recorded.patched_time is recorded.diverged_time is None and not recorded.old_pods
+        # Taken in after a change of the key: what its pods have, their age tells.
+        late = status is None and case.draft.status.rotation is not None and not recorded.trigger
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
-        if settled and not (status is None and recorded.trigger):
+        if settled and not (status is None and recorded.trigger) and not late:
             self._tracker.release(workload.id, name)
             resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, misused(case), resting)
         mine = case.mine(self._seen(workload.id, workload.selector, name, case.draft))
+        if late and any(on_old_key.may_differ(pod, LONG_AGO, case.ready_at()) for pod in mine.alive.values()):
+            recorded = policy.doubted(recorded)
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
         if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
@@ -141,6 +153,22 @@ class Rollouts:
         old, lost = on_old_key.follow(status.old_pods, mine, annotation, NO_TRIGGER, observed.now)
         return replace(status, old_pods=old, unwitnessed=(status.unwitnessed or 0) + lost or None)
 
+    async def _removed(self, observed: Observed, draft: Draft, wanted: Wanted, status: AgentStatus) -> AgentStatus:
+        """Follow what the binding names no more: where its restart never came, the pods of before have the old key."""
+        workload = None
+        if status.digest != wanted.digest or status.diverged_time is not None:
+            name = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+            workload = await self._gatherer.workload(name)
+        if workload is None or workload.uid != status.uid:
+            return self._left(observed, draft, status)
+        seen = self._seen(workload.id, workload.selector, observed.name, draft)
+        have = {pod.uid for pod in status.old_pods}
+        owned = on_old_key.of_workload(seen.alive.values(), workload)
+        until = ready_at(observed, draft)
+        older = [pod for pod in owned if pod.uid not in have and on_old_key.may_differ(pod, LONG_AGO, until)]
+        joined = tuple(OldPod(pod.uid, pod.name, pod.node or None, pod.grace_seconds) for pod in older)
+        return self._left(observed, draft, replace(status, old_pods=(*status.old_pods, *joined)))
+
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
         block = await self._block(case, recorded, mine) if waiting else None
@@ -164,8 +192,12 @@ class Rollouts:
         """What is known of an agent, reconciled with what its workload carries now."""
         observed, wanted, workload = case.observed, case.wanted, case.workload
         baseline = case.draft.baseline or wanted.digest
-        if status is not None and observed.status.digest_key not in {None, self._digester.key_id}:
-            return policy.rebase(status, workload, case.annotation, baseline)
+        if status is None:
+            # Decided once: the Secret, by whose stamp it is, is written before the pods are listed.
+            told = UNKNOWN_DIGEST if case.tells_of_another_key(baseline) else baseline
+            baseline = self._first_sight.setdefault((observed.record.uid, workload.uid), told)
+        else:
+            self._first_sight.pop((observed.record.uid, workload.uid), None)
         recorded = policy.adopt(case.agent, status, workload, case.annotation, baseline)
         if status is None or status.digest is None or status.uid != workload.uid or status.patched_time is not None:
             return recorded
@@ -242,3 +274,10 @@ class Rollouts:
                 workload = again
             else:
                 return
+
+
+def _rekeyed(observed: Observed, draft: Draft, wanted: Wanted) -> BindingStatus:
+    before = observed.status.secret.digest if observed.status.secret else None
+    baseline = draft.baseline or wanted.digest
+    agents = tuple(policy.rekeyed(agent, before, baseline) for agent in draft.status.agents)
+    return replace(draft.status, agents=agents)

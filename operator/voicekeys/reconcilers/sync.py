@@ -161,6 +161,10 @@ class Sync:
         data = render.render(observed.spec.target, key, observed.spec.source.path)
         digest = self._digester.of_payload(data)
         change = draft.status.rotation
+        if change and change.refused_digest and self._is_rekeyed(observed) and change.to_version == key.version:
+            # The digest of a refusal is of the old fingerprint key; which version was refused, is known all the same.
+            change = replace(change, refused_digest=digest)
+            draft.status = replace(draft.status, rotation=change)
         if change is None or change.refused_digest != digest:
             self._stores.release_previous(observed.name)
             return Wanted(digest, data, key.version, key.created_time)
@@ -184,13 +188,17 @@ class Sync:
         data = render.render(observed.spec.target, source.key, observed.spec.source.path)
         digest = self._digester.of_payload(data)
         proven = {one for agent in observed.status.agents for one in (agent.digest, agent.previous_digest)}
-        if proven and not {digest, UNKNOWN_DIGEST} & proven:
+        if proven and not self._is_rekeyed(observed) and not {digest, UNKNOWN_DIGEST} & proven:
             message = (
                 f"the new key was refused by its pods, and version {version} in Vault is not what they had before "
                 "(the key was deleted and made again?). Put a working key into Vault"
             )
             raise Terminal("PreviousKeyLost", message)
         return Wanted(digest, data, version, source.key.created_time, refused)
+
+    def _is_rekeyed(self, observed: Observed) -> bool:
+        """Whether the digests of the status are of a fingerprint key that was lost."""
+        return observed.status.digest_key not in {None, self._digester.key_id}
 
     def _freshness(self, observed: Observed, draft: Draft, created: datetime) -> None:
         limits = observed.spec.rotation
