@@ -386,7 +386,8 @@ class Small:
     def pod(self, name: str, *, ready: bool = True, annotations: dict[str, str] | None = None, **metadata: Any) -> None:
         """Make a pod, of the newest template unless told otherwise."""
         now = self.stamp()
-        owner = {"controller": True, "kind": "ReplicaSet", "name": f"agent-{name}", "uid": f"rs-{name}"}
+        sets = f"agent-{name.replace('-', '')}"
+        owner = {"controller": True, "kind": "ReplicaSet", "name": sets, "uid": f"rs-{name}"}
         own = {
             "uid": f"p-{name}",
             "name": name,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from voicekeys.api.binding import Agent
     from voicekeys.api.status import AgentStatus
-    from voicekeys.model.workload import Workload
+    from voicekeys.model.workload import Pod, Workload
     from voicekeys.policies.pods import SeenPods
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
@@ -49,10 +49,15 @@ class Case:
         """The binding's trigger annotation."""
         return trigger_annotation(self.observed.name.name)
 
-    def mine(self, seen: SeenPods) -> SeenPods:
-        """The pods of this workload alone."""
+    def mine(self, seen: SeenPods, recorded: AgentStatus) -> SeenPods:
+        """The pods of this workload alone, and those known to be on its old key: one may be let go by its owner."""
         owned = on_old_key.of_workload(seen.alive.values(), self.workload)
-        return on_old_key.SeenPods({pod.uid: pod for pod in owned}, seen.ended)
+        known = [seen.alive[pod.uid] for pod in recorded.old_pods if pod.uid in seen.alive]
+        return on_old_key.SeenPods({pod.uid: pod for pod in (*owned, *known)}, seen.ended)
+
+    def owned(self, mine: SeenPods) -> list[Pod]:
+        """Those of its pods that it still controls: what it let go of holds a key, but takes no part in a restart."""
+        return on_old_key.of_workload(mine.alive.values(), self.workload)
 
     def trigger(self, recorded: AgentStatus) -> str:
         """The trigger that pods on the wanted key have."""
@@ -62,7 +67,7 @@ class Case:
         """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready."""
         if recorded.patched_time is None:
             return 0
-        serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
+        serving = [pod for pod in self.owned(mine) if not pod.terminating and not pod.ended]
         new = [pod for pod in serving if not on_old_key.is_old(pod, self.annotation, recorded.trigger or "")]
         return max(len(serving) - self.workload.replicas, sum(1 for pod in new if not pod.ready))
 
@@ -147,7 +152,7 @@ def resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
 
 def calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
     """Whether the next new pod waits for the calls of an old one, as without a surge: that is no fault of the key."""
-    trigger, pods = case.trigger(recorded), mine.alive.values()
+    trigger, pods = case.trigger(recorded), case.owned(mine)
     draining = any(
         pod.terminating and not pod.ended for pod in pods if on_old_key.is_old(pod, case.annotation, trigger)
     )

@@ -21,7 +21,7 @@ from voicekeys.reconcilers.conclusion import Taken, conclude
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from voicekeys.api.status import AgentStatus, BindingStatus
@@ -120,7 +120,8 @@ class Rollouts:
             self._tracker.release(workload.id, name)
             resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, misused(case), resting)
-        mine = case.mine(self._seen(workload.id, workload.selector, name, case.draft))
+        seen = self._seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
+        mine = case.mine(seen, recorded)
         if late and any(on_old_key.may_differ(pod, LONG_AGO, case.ready_at()) for pod in mine.alive.values()):
             recorded = policy.doubted(recorded)
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
@@ -130,8 +131,17 @@ class Rollouts:
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, counted(case, recorded, mine))
 
-    def _seen(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name, draft: Draft) -> SeenPods:
+    def _seen(
+        self,
+        workload: WorkloadId,
+        selector: Mapping[str, Any],
+        binding: Name,
+        draft: Draft,
+        known: Sequence[OldPod],
+    ) -> SeenPods:
         seen = self._tracker.follow(workload, selector, binding)
+        if seen is not None and not self._tracker.verify(workload, [pod.uid for pod in known]):
+            seen = None
         if seen is None and self._tracker.waited(workload) >= LISTING_SECONDS:
             message = f"the pods of {workload} cannot be listed, so nothing is restarted: see the operator's log"
             raise Waiting("PodsNotListed", message)
@@ -146,7 +156,7 @@ class Rollouts:
         if not status.old_pods:
             self._tracker.release(workload, observed.name)
             return status
-        seen = self._seen(workload, {}, observed.name, draft)
+        seen = self._seen(workload, {}, observed.name, draft, status.old_pods)
         known = {pod.uid: seen.alive[pod.uid] for pod in status.old_pods if pod.uid in seen.alive}
         annotation = trigger_annotation(observed.name.name)
         mine = on_old_key.SeenPods(known, seen.ended)
@@ -161,7 +171,7 @@ class Rollouts:
             workload = await self._gatherer.workload(name)
         if workload is None or workload.uid != status.uid:
             return self._left(observed, draft, status)
-        seen = self._seen(workload.id, workload.selector, observed.name, draft)
+        seen = self._seen(workload.id, workload.selector, observed.name, draft, status.old_pods)
         have = {pod.uid for pod in status.old_pods}
         owned = on_old_key.of_workload(seen.alive.values(), workload)
         until = ready_at(observed, draft)
@@ -210,8 +220,9 @@ class Rollouts:
     def _progress(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> policy.Progress:
         observed, trigger = case.observed, case.trigger(recorded)
         change = case.draft.status.rotation
-        old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
-        new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
+        owned = case.owned(mine)
+        old = [pod for pod in owned if on_old_key.is_old(pod, case.annotation, trigger)]
+        new = [pod for pod in owned if not on_old_key.is_old(pod, case.annotation, trigger)]
         since = policy.progressed(recorded, new)
         if since is not None:
             settled = case.workload.settled
