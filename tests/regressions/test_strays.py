@@ -34,7 +34,7 @@ def old_pods(small: Small) -> list[dict[str, Any]]:
 
 
 DEBUG = {"labels": {"app": "agent-debug"}, "ownerReferences": []}
-ORPHANED = {"ownerReferences": []}
+ORPHANED: dict[str, Any] = {"ownerReferences": []}
 
 
 @pytest.mark.parametrize("change", [DEBUG, ORPHANED], ids=["relabelled", "let go by its owner"])

@@ -176,7 +176,7 @@ def next_trigger(status: AgentStatus, desired: str, taken: Collection[str], *, d
     Args:
         status: what is recorded of the agent.
         desired: digest of the data that its pods should have.
-        taken: the triggers that pods of it have.
+        taken: the triggers of pods that may have other data.
         doubtful: the pods of the previous template may have other data than it stands for.
     """
     if desired == status.previous_digest and not doubtful:

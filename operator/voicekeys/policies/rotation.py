@@ -54,6 +54,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.DRAINING, Event.KEY_CHANGED): Phase.STAGED,
     (Phase.DRAINING, Event.ENDED): Phase.IDLE,
     (Phase.ROLLING_BACK, Event.KEY_CHANGED): Phase.STAGED,
+    (Phase.ROLLING_BACK, Event.AVAILABLE): Phase.DRAINING,
     (Phase.ROLLING_BACK, Event.RESTORED): Phase.IDLE,
 }
 

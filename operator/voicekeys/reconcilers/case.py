@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
@@ -15,8 +16,6 @@ from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from voicekeys.api.binding import Agent
     from voicekeys.api.status import AgentStatus
     from voicekeys.model.workload import Pod, Workload
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
     from voicekeys.reconcilers.sync import Wanted
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ class Case:
         return any(on_old_key.may_differ(pod, since, self.ready_at()) for pod in pods)
 
     def next_trigger(self, recorded: AgentStatus, mine: SeenPods) -> str:
-        """The trigger to patch."""
-        taken = {pod.triggers.get(self.annotation, "") for pod in mine.alive.values()}
+        """The trigger to patch; not one of pods that are older than what the Secret holds."""
+        older = [pod for pod in mine.alive.values() if on_old_key.may_differ(pod, LONG_AGO, self.ready_at())]
+        taken = {pod.triggers.get(self.annotation, "") for pod in older}
         doubtful = self.doubts(recorded.previous_trigger or "", recorded.previous_diverged_time, mine)
         return policy.next_trigger(recorded, self.wanted.digest, taken, doubtful=doubtful)
 

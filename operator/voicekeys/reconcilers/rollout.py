@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from voicekeys.api.names import trigger_annotation
@@ -16,8 +16,8 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
-from voicekeys.reconcilers.case import Case, calls_hold, counted, missing, misused, ready_at, resumed, warn
-from voicekeys.reconcilers.conclusion import Taken, conclude
+from voicekeys.reconcilers.case import LONG_AGO, Case, calls_hold, counted, missing, misused, ready_at, resumed, warn
+from voicekeys.reconcilers.conclusion import Taken, conclude, witnessed
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ LISTING_SECONDS = 5.0
 """So long a list of pods may take before it is worth a word."""
 NO_TRIGGER = "-"
 """A trigger that no pod has."""
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Rollouts:
@@ -162,6 +161,17 @@ class Rollouts:
         mine = on_old_key.SeenPods(known, seen.ended)
         old, lost = on_old_key.follow(status.old_pods, mine, annotation, NO_TRIGGER, observed.now)
         return replace(status, old_pods=old, unwitnessed=(status.unwitnessed or 0) + lost or None)
+
+    def witness(self, observed: Observed, draft: Draft) -> None:
+        """See the pods on the old key end, and do nothing else: the binding is suspended."""
+        agents = []
+        for status in draft.status.agents:
+            try:
+                agents.append(self._left(observed, draft, status))
+            except Waiting:
+                agents.append(status)
+        draft.status = replace(draft.status, agents=tuple(agents))
+        witnessed(draft)
 
     async def _removed(self, observed: Observed, draft: Draft, wanted: Wanted, status: AgentStatus) -> AgentStatus:
         """Follow what the binding names no more: where its restart never came, the pods of before have the old key."""

@@ -170,6 +170,33 @@ class Sync:
             return Wanted(digest, data, key.version, key.created_time)
         return self._previous(observed, change.from_version, digest)
 
+    def known(self, observed: Observed, draft: Draft, *, readable: bool) -> Wanted | None:
+        """What the Secret holds, or held before, where the key that it should hold cannot be had.
+
+        Args:
+            observed: the binding.
+            draft: its status in the making.
+            readable: whether the store lets the binding read: a way back needs the key of before.
+
+        Returns:
+            None where nobody can tell.
+        """
+        status, secret, change = draft.status, observed.secret, draft.status.rotation
+        if status.secret is None or status.key is None or status.digest_key != self._digester.key_id or secret is None:
+            return None
+        if secret.annotations.get(names.DIGEST_ANNOTATION) != status.secret.digest:
+            return None
+        draft.baseline = status.secret.digest
+        refused = (change.refused_digest if change else None) or ""
+        if change is not None and refused == status.secret.digest and readable:
+            try:
+                return self._previous(observed, change.from_version, refused)
+            except (Waiting, Terminal) as fault:
+                if fault.reason == "Reading":
+                    raise
+        refused = "" if refused == status.secret.digest else refused
+        return Wanted(status.secret.digest, None, status.key.version, status.key.created_time, refused)
+
     def _previous(self, observed: Observed, version: int, refused: str) -> Wanted:
         """Scenario E: the key of before is read again from Vault, by its version."""
         source = self._gatherer.previous(observed, version)
