@@ -39,6 +39,18 @@ BEFORE = {
             gen.at(3),
         ),
     ),
+    "the key of before is back, and a node may still serve the other": (
+        progress(replace(ADOPTED, digest="d2", diverged_time=gen.NOW), ready_at=gen.at(3)),
+        None,
+        Step(
+            Do.HOLD,
+            Verdict(
+                "Propagating",
+                f"the Secret holds the key of {ID} again; whether a pod read another one shows soon",
+            ),
+            gen.at(3),
+        ),
+    ),
     "the budget of the hour is spent": (
         progress(spent=restarts(59, 50, 40, 30, 20, 10)),
         None,

@@ -130,7 +130,7 @@ class BindingReconciler:
     async def _go_on(self, observed: Observed, draft: Draft, *, readable: bool) -> None:
         """Take the agents on to the key that the Secret holds, or back from it, though the wanted one cannot be had."""
         with contextlib.suppress(Waiting, Terminal):  # what was raised before is what to say
-            wanted = self._sync.known(observed, draft, readable=readable)
+            wanted = self._sync.way_back.known(observed, draft, readable=readable)
             if wanted is None:
                 return
             if wanted.data is not None:

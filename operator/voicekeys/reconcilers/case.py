@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voicekeys.policies.pods import SeenPods
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
-    from voicekeys.reconcilers.sync import Wanted
+    from voicekeys.reconcilers.way_back import Wanted
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voicekeys.policies.rollout import Step
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
-    from voicekeys.reconcilers.sync import Wanted
+    from voicekeys.reconcilers.way_back import Wanted
 
 NAMED_PODS = 3  # as many are named in a message; the others are in status.agents
 

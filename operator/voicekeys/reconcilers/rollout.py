@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.pods import PodTracker
     from voicekeys.reconcilers.ports import Clock, Cluster
     from voicekeys.reconcilers.siblings import Siblings
-    from voicekeys.reconcilers.sync import Wanted
+    from voicekeys.reconcilers.way_back import Wanted
 
 
 LISTING_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,17 +10,18 @@ from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
 from voicekeys.model.digest import UNKNOWN_DIGEST
-from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, StoreDown, Terminal, Waiting
+from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import access, freshness, render, rotation
 from voicekeys.policies import secret as policy
+from voicekeys.reconcilers.way_back import Wanted, WayBack
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from voicekeys.model.digest import Digester
-    from voicekeys.model.payload import KeyVersion, Payload
+    from voicekeys.model.payload import KeyVersion
     from voicekeys.model.secret import SecretView
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.inventory import Inventory
@@ -29,25 +30,6 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.ports import Cluster
     from voicekeys.reconcilers.shared import SharedKeys
     from voicekeys.reconcilers.stores import Stores
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the Secret is to hold.
-
-    Args:
-        digest: keyed digest of the data.
-        data: the data; None when Vault does not answer and the Secret in place must do.
-        version: Vault's version of the key.
-        created_time: when that version was made.
-        refused: the digest that Vault now has and that is not rolled out, empty for none.
-    """
-
-    digest: str
-    data: Payload | None
-    version: int
-    created_time: datetime
-    refused: str = ""
 
 
 class Sync:
@@ -80,6 +62,7 @@ class Sync:
         self._outcome = outcome
         self._digester = digester
         self._shared = shared
+        self.way_back = WayBack(gatherer, digester)
 
     def source(self, observed: Observed, draft: Draft) -> Source:
         """Grant access and give the polled key.
@@ -161,71 +144,14 @@ class Sync:
         data = render.render(observed.spec.target, key, observed.spec.source.path)
         digest = self._digester.of_payload(data)
         change = draft.status.rotation
-        if change and change.refused_digest and self._is_rekeyed(observed) and change.to_version == key.version:
+        if change and change.refused_digest and self.way_back.is_rekeyed(observed) and change.to_version == key.version:
             # The digest of a refusal is of the old fingerprint key; which version was refused, is known all the same.
             change = replace(change, refused_digest=digest)
             draft.status = replace(draft.status, rotation=change)
         if change is None or change.refused_digest != digest:
             self._stores.release_previous(observed.name)
             return Wanted(digest, data, key.version, key.created_time)
-        return self._previous(observed, change.from_version, digest)
-
-    def known(self, observed: Observed, draft: Draft, *, readable: bool) -> Wanted | None:
-        """What the Secret holds, or held before, where the key that it should hold cannot be had.
-
-        Args:
-            observed: the binding.
-            draft: its status in the making.
-            readable: whether the store lets the binding read: a way back needs the key of before.
-
-        Returns:
-            None where nobody can tell.
-        """
-        status, secret, change = draft.status, observed.secret, draft.status.rotation
-        if status.secret is None or status.key is None or status.digest_key != self._digester.key_id or secret is None:
-            return None
-        if secret.annotations.get(names.DIGEST_ANNOTATION) != status.secret.digest:
-            return None
-        draft.baseline = status.secret.digest
-        refused = (change.refused_digest if change else None) or ""
-        if change is not None and refused == status.secret.digest and readable:
-            try:
-                return self._previous(observed, change.from_version, refused)
-            except (Waiting, Terminal) as fault:
-                if fault.reason == "Reading":
-                    raise
-        refused = "" if refused == status.secret.digest else refused
-        return Wanted(status.secret.digest, None, status.key.version, status.key.created_time, refused)
-
-    def _previous(self, observed: Observed, version: int, refused: str) -> Wanted:
-        """Scenario E: the key of before is read again from Vault, by its version."""
-        source = self._gatherer.previous(observed, version)
-        if source is None or source.pending:
-            raise Waiting("Reading", f"reading version {version} of {observed.spec.source.path} to go back to it")
-        if source.key is None and isinstance(source.error, StoreDown):
-            message = f"version {version} is to be put back as soon as it can be read: {source.error.message}"
-            raise Waiting(source.error.reason, message)
-        if source.key is None:
-            reason = source.error.message if source.error else "it was not read"
-            message = (
-                f"the new key was refused by its pods, and version {version}, to go back to, cannot be read: {reason}. "
-                "Put a working key into Vault"
-            )
-            raise Terminal("PreviousKeyLost", message)
-        data = render.render(observed.spec.target, source.key, observed.spec.source.path)
-        digest = self._digester.of_payload(data)
-        proven = {one for agent in observed.status.agents for one in (agent.digest, agent.previous_digest)}
-        if proven and not self._is_rekeyed(observed) and not {digest, UNKNOWN_DIGEST} & proven:
-            message = (
-                f"the new key was refused by its pods, and version {version} in Vault is not what they had before "
-                "(the key was deleted and made again?). Put a working key into Vault"
-            )
-            raise Terminal("PreviousKeyLost", message)
-        return Wanted(digest, data, version, source.key.created_time, refused)
-
-    def _is_rekeyed(self, observed: Observed) -> bool:
-        """Whether the digests of the status are of a fingerprint key that was lost."""
-        return observed.status.digest_key not in {None, self._digester.key_id}
+        return self.way_back.previous(observed, change.from_version, digest)
 
     def _freshness(self, observed: Observed, draft: Draft, created: datetime) -> None:
         limits = observed.spec.rotation
