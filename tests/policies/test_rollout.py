@@ -171,6 +171,18 @@ AFTER = {
             stalls=True,
         ),
     ),
+    "new pods of a joint restart did not come in time": (
+        progress(PATCHED, workload=NONE, now=LATE, along=["c", "d"]),
+        Step(
+            Do.ROLL_BACK,
+            Verdict(
+                "NewKeyRefused",
+                f"{TIMED_OUT}, which brought the keys of VoiceKeyBinding c and d, too: any of them may be the cause. "
+                "Versions are being changed back: put a working key into Vault",
+            ),
+            stalls=True,
+        ),
+    ),
     "below the partition a pod that does not start is refused, too": (
         progress(
             PATCHED,

@@ -76,6 +76,7 @@ class Progress:
         now: wall time.
         since: when the rollout last got on, less the time that nobody watched; None before it began.
         way_back: there is another version to go back to.
+        along: other bindings whose keys came with the same restart.
     """
 
     status: AgentStatus
@@ -90,6 +91,7 @@ class Progress:
     now: datetime
     since: datetime | None = None
     way_back: bool = True
+    along: Sequence[str] = ()
 
 
 def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
@@ -327,7 +329,7 @@ def _after_patch(progress: Progress) -> Step:
         return Step(
             Do.WATCH, Verdict("RollingBack" if progress.rolling_back else "Rolling", f"{done}; they {back}"), due
         )
-    trouble = _trouble(progress.troubled)
+    trouble = _trouble(progress.troubled) + _along(progress.along)
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
     if progress.rolling_back or status.previous_digest is None or not progress.way_back:
         return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
@@ -349,6 +351,12 @@ def _held_by_partition(workload: Workload) -> bool:
 def _trouble(pods: Sequence[Pod]) -> str:
     reasons = [f"{pod.name}: {pod.trouble}" for pod in pods if pod.trouble]
     return f" ({reasons[0]})" if reasons else ""
+
+
+def _along(others: Sequence[str]) -> str:
+    if not others:
+        return ""
+    return f", which brought the keys of VoiceKeyBinding {' and '.join(others)}, too: any of them may be the cause"
 
 
 def _minutes(span: timedelta) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
@@ -75,6 +75,10 @@ class Case:
     def ready_at(self) -> datetime:
         """When every node can read what the Secret holds."""
         return ready_at(self.observed, self.draft)
+
+    def written(self) -> datetime:
+        """When the Secret was written, not rounded up: what began then was born with what it holds."""
+        return self.ready_at() - self.observed.spec.rollout.propagation - timedelta(seconds=1)
 
     def tells_of_another_key(self, baseline: str) -> bool:
         """Whether the template of a workload at first sight has a trigger that stands for other data than is wanted.

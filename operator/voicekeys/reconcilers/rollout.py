@@ -121,7 +121,7 @@ class Rollouts:
             return Taken(case.agent, misused(case), resting)
         seen = self._seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
         mine = case.mine(seen, recorded)
-        if late and any(on_old_key.may_differ(pod, LONG_AGO, case.ready_at()) for pod in mine.alive.values()):
+        if late and any(on_old_key.may_differ(pod, LONG_AGO, case.written()) for pod in mine.alive.values()):
             recorded = policy.doubted(recorded)
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
@@ -251,6 +251,7 @@ class Rollouts:
             rolling_back=bool(case.wanted.refused),
             now=observed.now,
             since=since,
+            along=self._siblings.along(observed.name, case.workload, recorded.restarts[-1:]),
             way_back=change is None or change.from_version != change.to_version,
         )
 
