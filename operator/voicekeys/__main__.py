@@ -240,7 +240,8 @@ class Operator:
         outcome = Outcome(self.cluster, self.events, self.inventory, self.handlers.take)
         gatherer = Gatherer(self.inventory, self.stores, self.cluster, self.clock)
         sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
-        rollouts = Rollouts(gatherer, Siblings(self.inventory), self.cluster, outcome, self.tracker, digester)
+        siblings = Siblings(self.inventory)
+        rollouts = Rollouts(gatherer, siblings, self.cluster, outcome, self.tracker, digester, self.clock)
         bindings = BindingReconciler(
             gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock, self.queue
         )

@@ -216,3 +216,25 @@ OWNERS = {
 def test_whose_pod_it_is(workload: Workload, owner: gen.Modifier, its: bool) -> None:  # noqa: FBT001
     pod = gen.pod("a", owner)
     assert policy.of_workload([pod], workload) == ([pod] if its else [])
+
+
+BETWEEN = {
+    "made before": ((-9,), -20, False),
+    "made meanwhile": ((), 3, True),
+    "a container of it started meanwhile": ((-9, 3), -20, True),
+    "both before and after": ((11,), -20, False),
+    "nobody knows": ((), None, True),
+}
+
+
+@pytest.mark.parametrize(("started", "created", "may"), BETWEEN.values(), ids=BETWEEN)
+def test_what_a_pod_may_have_read(started: tuple[int, ...], created: int | None, may: bool) -> None:  # noqa: FBT001
+    moments = tuple(gen.at(second) for second in started)
+    pod = replace(gen.pod(), started=moments, created=None if created is None else gen.at(created))
+    assert policy.may_differ(pod, gen.NOW, gen.at(10)) is may
+    assert not policy.may_differ(replace(pod, ended=True), gen.NOW, gen.at(10))
+
+
+def test_when_containers_started_is_parsed() -> None:
+    running: list[gen.Object] = [{"running": {"startedAt": gen.text(gen.at(5))}}, {"waiting": {}}, {"running": {}}]
+    assert gen.pod("a", gen.containers(*running)).started == (gen.at(5),)

@@ -222,3 +222,12 @@ def test_a_literal_key(name: str, value: str, key: Payload | None, literal: bool
 
 def test_a_reference_is_no_literal() -> None:
     assert preflight.literal_key(gen.deployment(), KEY) is None
+
+
+def test_pods_of_an_unfinished_restart_make_room_and_the_way_back_needs_none() -> None:
+    full = [{"metadata": {"name": "q"}, "status": {"hard": {"pods": "4"}, "used": {"pods": "4"}}}]
+    refused = preflight.block(gen.deployment(), SECRET, full)
+    assert refused is not None
+    assert refused.reason == "QuotaExceeded"
+    assert preflight.block(gen.deployment(), SECRET, full, 1) is None
+    assert preflight.block(gen.deployment(), SECRET, None) is None

@@ -39,6 +39,18 @@ BEFORE = {
             gen.at(3),
         ),
     ),
+    "the key of before is back, and a node may still serve the other": (
+        progress(replace(ADOPTED, digest="d2", diverged_time=gen.NOW), ready_at=gen.at(3)),
+        None,
+        Step(
+            Do.HOLD,
+            Verdict(
+                "Propagating",
+                f"the Secret holds the key of {ID} again; whether a pod read another one shows soon",
+            ),
+            gen.at(3),
+        ),
+    ),
     "the budget of the hour is spent": (
         progress(spent=restarts(59, 50, 40, 30, 20, 10)),
         None,
@@ -159,6 +171,18 @@ AFTER = {
             stalls=True,
         ),
     ),
+    "new pods of a joint restart did not come in time": (
+        progress(PATCHED, workload=NONE, now=LATE, along=["c", "d"]),
+        Step(
+            Do.ROLL_BACK,
+            Verdict(
+                "NewKeyRefused",
+                f"{TIMED_OUT}, which brought the keys of VoiceKeyBinding c and d, too: any of them may be the cause. "
+                "Versions are being changed back: put a working key into Vault",
+            ),
+            stalls=True,
+        ),
+    ),
     "below the partition a pod that does not start is refused, too": (
         progress(
             PATCHED,
@@ -174,6 +198,17 @@ AFTER = {
                 "are being changed back: put a working key into Vault",
             ),
             stalls=True,
+        ),
+    ),
+    "a controller that is away has refused nothing": (
+        progress(PATCHED, workload=gen.deployment(gen.put("metadata.generation", 4)), now=LATE),
+        Step(
+            Do.WATCH,
+            Verdict(
+                "Rolling",
+                f"3 of 3 pods of {ID} serve 10 min after the restart on the new key: the workload's controller has not "
+                "taken it up yet",
+            ),
         ),
     ),
     "there is nothing to go back to": (

@@ -42,7 +42,17 @@ ADOPTIONS = {
     "somebody took the trigger away": (
         replace(PATCHED, patched_time=None),
         gen.deployment(),
-        replace(PATCHED, patched_time=None, trigger="", digest=""),
+        replace(PATCHED, patched_time=None, trigger="", digest="d1"),
+    ),
+    "somebody took away a trigger that was not the last change's": (
+        replace(PATCHED_ANEW, patched_time=None),
+        gen.deployment(),
+        replace(PATCHED_ANEW, patched_time=None, trigger="", digest=""),
+    ),
+    "a trigger of pods that were restarted once more": (
+        ADOPTED,
+        gen.deployment(gen.trigger("d2-1")),
+        replace(ADOPTED, trigger="d2-1", digest="d2"),
     ),
     "deleted and made again: a new baseline, the pods on the old key stay known": (
         replace(PATCHED, uid="u-before", old_pods=(OLD_POD,), unwitnessed=1),
@@ -68,10 +78,17 @@ def test_adoption_restarts_nothing() -> None:
 
 
 def test_a_lost_fingerprint_key_restarts_nothing_and_forgets_no_old_pod() -> None:
-    based = policy.rebase(replace(PATCHED, old_pods=(OLD_POD,)), gen.deployment(gen.trigger("d2")), NOTE, "n2")
+    based = policy.rekeyed(replace(PATCHED, old_pods=(OLD_POD,)), "d2", "n2")
     assert based == replace(PATCHED_ANEW, digest="n2", old_pods=(OLD_POD,))
     assert policy.decide(progress(based, desired="n2"), None).do is Do.WATCH
     assert policy.decide(progress(based, desired="n2", old_serving=0), None) == Step(Do.NOTHING)
+
+
+def test_a_lost_fingerprint_key_forgets_no_restart_that_was_to_come() -> None:
+    held = policy.rekeyed(ADOPTED, "d2", "n2")
+    assert policy.decide(progress(held, desired="n2"), None).do is Do.PATCH
+    assert policy.rekeyed(replace(ADOPTED, digest=None), "d2", "n2").digest == "n2"
+    assert policy.rekeyed(ADOPTED, None, "n2").digest == "n2"
 
 
 TRIGGERS = {
@@ -90,22 +107,66 @@ def test_the_target_trigger(status: AgentStatus, desired: str, trigger: str) -> 
     assert policy.target_trigger(status, desired) == trigger
 
 
+NEXT = {
+    "a new digest": (ADOPTED, "d2", set(), False, "d2"),
+    "one that pods have already, as those of a refused key": (ADOPTED, "d2", {"d2", "d2-1"}, False, "d2-2"),
+    "the template's own, given anew": (replace(PATCHED, digest="0"), "d2", set(), False, "d2-1"),
+    "a way back": (PATCHED, "d1", {"", "d2"}, False, ""),
+    "a way back to pods that may have read other data": (PATCHED, "d1", {"", "d2"}, True, "d1"),
+    "the same under a trigger": (replace(PATCHED, previous_trigger="d1"), "d1", {"d1"}, True, "d1-1"),
+}
+
+
+@pytest.mark.parametrize(("status", "desired", "taken", "doubtful", "trigger"), NEXT.values(), ids=NEXT)
+def test_the_next_trigger(
+    status: AgentStatus,
+    desired: str,
+    taken: set[str],
+    doubtful: bool,  # noqa: FBT001
+    trigger: str,
+) -> None:
+    assert policy.next_trigger(status, desired, taken, doubtful=doubtful) == trigger
+
+
+def test_a_change_back_in_flight_is_a_restart_of_the_budget() -> None:
+    back = policy.patched(policy.begin(PATCHED, "", gen.at(5)), "", "d1")
+    assert policy.restarted(back) == (gen.NOW, gen.at(5))
+
+
+def test_since_when_the_secret_differs_is_kept_for_both_templates() -> None:
+    held = policy.diverged(ADOPTED, "d2", gen.at(1))
+    assert policy.diverged(held, "d3", gen.at(9)).diverged_time == gen.at(1)
+    assert policy.diverged(held, "d1", gen.at(9)) == held, "that it returned is no reason to forget it"
+    rolling = policy.patched(policy.begin(held, "d2", gen.at(6)), "d2", "d2")
+    assert (rolling.diverged_time, rolling.previous_diverged_time) == (None, gen.at(1))
+    back = policy.diverged(rolling, "d1", gen.at(20))
+    assert (back.diverged_time, back.previous_diverged_time) == (gen.at(20), gen.at(1))
+    there = policy.patched(back, "", "d1")
+    assert there.diverged_time == gen.at(1)
+    assert policy.finish(there).diverged_time is None
+
+
 def test_begin_records_the_way_back() -> None:
-    begun = policy.begin(ADOPTED, gen.NOW)
+    begun = policy.begin(ADOPTED, "d2", gen.NOW)
     assert begun == replace(
-        ADOPTED, previous_trigger="", previous_digest="d1", patched_time=gen.NOW, restarts=(gen.NOW,)
+        ADOPTED,
+        previous_trigger="",
+        previous_digest="d1",
+        patched_time=gen.NOW,
+        restarts=(gen.NOW,),
+        intended_trigger="d2",
     )
 
 
 def test_a_change_that_overtakes_another_goes_back_to_what_was_proven_before_both() -> None:
-    begun = policy.begin(PATCHED, gen.at(5))
+    begun = policy.begin(PATCHED, "d3", gen.at(5))
     assert (begun.previous_trigger, begun.previous_digest) == ("", "d1")
     assert begun.restarts == (gen.NOW, gen.at(5))
 
 
 def test_an_intent_without_a_patch_costs_no_restart() -> None:
     """Killed between the two, the operator writes the intent anew; the workload restarts once."""
-    begun = policy.begin(policy.begin(ADOPTED, gen.NOW), gen.at(5))
+    begun = policy.begin(policy.begin(ADOPTED, "d2", gen.NOW), "d2", gen.at(5))
     assert begun.restarts == (gen.at(5),)
     assert (begun.previous_trigger, begun.previous_digest) == (ADOPTED.trigger, ADOPTED.digest)
 
@@ -130,17 +191,17 @@ def test_a_bindings_own_restarts_all_count() -> None:
 
 
 def test_an_intent_is_no_restart_until_the_template_carries_it() -> None:
-    intended = policy.begin(ADOPTED, gen.NOW)
+    intended = policy.begin(ADOPTED, "d2", gen.NOW)
     assert policy.restarted(intended) == ()
-    assert policy.restarted(replace(intended, trigger="d2", digest="d2")) == (gen.NOW,)
-    assert policy.restarted(policy.finish(replace(intended, trigger="d2", digest="d2"))) == (gen.NOW,)
+    assert policy.restarted(policy.patched(intended, "d2", "d2")) == (gen.NOW,)
+    assert policy.restarted(policy.finish(policy.patched(intended, "d2", "d2"))) == (gen.NOW,)
 
 
 def test_as_many_restarts_are_kept_as_the_largest_budget_counts() -> None:
     """A budget beyond what is remembered would never be spent."""
     status = ADOPTED
     for second in range(80):
-        status = replace(policy.begin(status, gen.at(second)), trigger=f"d{second}", digest=f"d{second}")
+        status = policy.patched(policy.begin(status, f"d{second}", gen.at(second)), f"d{second}", f"d{second}")
     assert len(status.restarts) == MAX_RESTARTS == 60
     settings = Rollout(max_restarts_per_hour=60)
     held = policy.decide(progress(replace(status, digest="d1"), spent=status.restarts, settings=settings), None)
@@ -206,10 +267,10 @@ def test_the_way_back_is_always_the_pair_that_served_last(digests: list[str], fi
     for digest, done in zip(digests, finished, strict=False):
         if digest == status.digest:
             continue
-        trigger = policy.target_trigger(status, digest)
-        status = policy.begin(status, gen.NOW)
+        trigger = policy.next_trigger(status, digest, set())
+        status = policy.begin(status, trigger, gen.NOW)
         assert (status.previous_trigger, status.previous_digest) == served
-        status = replace(status, trigger=trigger, digest=digest)
+        status = policy.patched(status, trigger, digest)
         assert policy.target_trigger(status, served[1]) == served[0]
         if done:
             served, status = (trigger, digest), policy.finish(status)

@@ -20,7 +20,9 @@ from voicekeys.api.status import (
     Outcome,
     Phase,
     RotationStatus,
+    SecretStatus,
 )
+from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.policies import rotation as policy
 from voicekeys.policies.rotation import TRANSITIONS, Event
 
@@ -216,3 +218,34 @@ def test_a_refused_key_is_tried_again_with_all_its_time_on_the_way_back() -> Non
     tried = policy.retried(replace(QUIET, rotation=refused, agents=agents), gen.at(60))
     assert tried.rotation == replace(refused, refused_digest=None, phase=Phase.STAGED)
     assert [one.patched_time for one in tried.agents] == [gen.at(60), None]
+
+
+def test_pods_of_a_refused_key_are_restarted_where_the_secret_went_back_meanwhile() -> None:
+    """Their containers that crashed have read the key of before, under the trigger of the refused one."""
+    agents = (
+        gen.agent_status(digest="d2", patched_time=gen.NOW, diverged_time=gen.at(30)),
+        gen.agent_status(name="back", digest="d1", patched_time=gen.NOW, diverged_time=gen.at(5)),
+        gen.agent_status(name="not yet", digest="d2", patched_time=gen.NOW),
+    )
+    refused = replace(IN_FLIGHT, phase=Phase.ROLLING_BACK, refused_digest="d2")
+    tried = policy.retried(replace(QUIET, rotation=refused, agents=agents), gen.at(60))
+    assert [one.digest for one in tried.agents] == [UNKNOWN_DIGEST, "d1", "d2"]
+
+
+def test_a_change_notes_what_the_secret_takes_from_the_agents() -> None:
+    agents = (gen.agent_status(digest="d1"), gen.agent_status(name="other", digest=CHANGE.digest))
+    begun = policy.begun(replace(QUIET, agents=agents), "d1", CHANGE, gen.at(3))
+    assert [one.diverged_time for one in begun.agents] == [gen.at(3), None]
+    back = replace(CHANGE, digest="d1", refused=CHANGE.digest)
+    again = policy.begun(begun, CHANGE.digest, back, gen.at(9))
+    assert [one.diverged_time for one in again.agents] == [gen.at(3), gen.at(9)]
+
+
+def test_times_of_a_clock_that_was_ahead_count_as_now() -> None:
+    agents = (gen.agent_status(patched_time=gen.at(3600)), gen.agent_status(patched_time=gen.NOW), gen.agent_status())
+    ahead = replace(QUIET, secret=SecretStatus("s", "d1", gen.at(7200)), agents=agents)
+    righted = policy.not_ahead(ahead, gen.at(5))
+    assert righted.secret == SecretStatus("s", "d1", gen.at(6))
+    assert [one.patched_time for one in righted.agents] == [gen.at(6), gen.NOW, None]
+    assert policy.not_ahead(righted, gen.at(5)) is righted
+    assert policy.not_ahead(QUIET, gen.NOW) is QUIET

@@ -238,6 +238,8 @@ def test_a_workload_that_never_started_is_not_rolled_back_for_ever(world: World)
     world.bind(agents=[objects.agent()], rollout={"timeout": "5s"})
     world.deploy(wait=False, ready="never")
     world.ready(version=1)
+    world.wait("its pods", lambda: len(world.pods()) == 3)
+    time.sleep(3)  # a pod that starts while the key changes may have read either
     world.change(api_key="good-0002")
     world.until("Stalled", "True", "NewKeyRefused")
     time.sleep(12)

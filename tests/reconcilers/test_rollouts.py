@@ -302,9 +302,9 @@ def test_two_workloads_of_one_binding_both_restart(world: World) -> None:
 
 def test_an_agent_added_later_is_adopted_and_one_taken_out_is_left_alone(world: World) -> None:
     started(world)
-    world.deploy("second", replicas=1)
     version = world.change()
     world.idle(version=version)
+    world.deploy("second", replicas=1)
     world.edit(agents=[objects.agent(), objects.agent("second")])
     world.wait("adopted", lambda: len(world.binding()["status"]["agents"]) == 2)
     world.idle()

@@ -127,7 +127,7 @@ BINDING_CONDITIONS: Final = (
         _ABNORMAL,
         _ROLLOUT,
         feeds_ready=False,
-        meaning="a restart would take capacity away, by the workload's strategy or a quota; it goes on all the same",
+        meaning="a restart takes capacity away, by the workload's strategy; it goes on all the same",
     ),
     ConditionDoc(
         _B.LITERAL_KEY_IN_MANIFEST,

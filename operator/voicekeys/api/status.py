@@ -129,6 +129,10 @@ class AgentStatus:
     ``trigger`` is the value that the trigger annotation has in the workload's template (the empty string: it has none),
     ``digest`` that of the Secret data which it stands for. At adoption the two are recorded as they are found, so that
     nothing restarts. ``previous_*`` are the pair before the change in flight, to which a rollback returns.
+    ``intended_trigger`` is what the template is about to get; it is there from the intent until the template has it.
+    ``diverged_time`` is since when the Secret has held, or did hold until just now, other data than ``digest`` stands
+    for: a pod that started in between has that other data, whatever its template says. ``previous_diverged_time`` is
+    the same of ``previous_digest``.
     ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed.
     """
 
@@ -146,6 +150,9 @@ class AgentStatus:
     restarts: tuple[Time, ...] = ()
     old_pods: tuple[OldPod, ...] = ()
     unwitnessed: int | None = None
+    intended_trigger: str | None = None
+    diverged_time: Time | None = None
+    previous_diverged_time: Time | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

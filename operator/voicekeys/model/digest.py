@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voicekeys.model.payload import Payload
 
+UNKNOWN_DIGEST = "0" * 32
+"""Stands for data that differs from the wanted one and that no digest was ever made of."""
+
 DIGEST_LENGTH = 32  # hex digits, 128 bits: enough to never collide by chance, short enough for a printed column
 
 

@@ -109,6 +109,7 @@ class Pod:
         trouble: why it does not start, in the kubelet's own words (``ImagePullBackOff: …``), else empty.
         created: when it was made.
         ready_time: since when it is ready, or not.
+        started: when each of its running containers started: it read ``env`` from the Secret then (facts K13).
     """
 
     uid: str
@@ -126,6 +127,7 @@ class Pod:
     trouble: str
     created: datetime | None = None
     ready_time: datetime | None = None
+    started: tuple[datetime, ...] = ()
 
 
 def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
@@ -159,7 +161,13 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
         trouble=_trouble(status),
         created=parse_time(metadata.get("creationTimestamp")),
         ready_time=parse_time(ready.get("lastTransitionTime")),
+        started=_started(status),
     )
+
+
+def _started(status: Mapping[str, Any]) -> tuple[datetime, ...]:
+    running = (one.get("state", {}).get("running") or {} for one in _statuses(status))
+    return tuple(moment for one in running if (moment := parse_time(one.get("startedAt"))) is not None)
 
 
 def _statuses(status: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -47,6 +47,12 @@ def is_old(pod: Pod, annotation: str, trigger: str) -> bool:
     return pod.triggers.get(annotation, "") != trigger
 
 
+def may_differ(pod: Pod, since: datetime, until: datetime) -> bool:
+    """Whether a pod may have read what the Secret held between two moments, by its age and that of its containers."""
+    moments = [*pod.started, *([pod.created] if pod.created is not None else [])]
+    return not pod.ended and (not moments or any(since <= moment < until for moment in moments))
+
+
 def follow(
     known: Sequence[OldPod], seen: SeenPods, annotation: str, trigger: str, now: datetime
 ) -> tuple[tuple[OldPod, ...], int]:

@@ -28,15 +28,20 @@ _SECRET_NAME = re.compile(r"(API_?KEY|SECRET|TOKEN|AUTH|PASSWORD|CREDENTIAL)", r
 _MIN_LITERAL = 8  # a shorter key value would match by chance
 
 
-def block(workload: Workload, secret: str, quotas: Sequence[Mapping[str, Any]]) -> Verdict | None:
+def block(
+    workload: Workload, secret: str, quotas: Sequence[Mapping[str, Any]] | None, extra: int = 0
+) -> Verdict | None:
     """Say why a workload must not be restarted now; None when nothing stands in the way.
 
     Args:
         workload: the agents' workload.
         secret: the Secret's name.
-        quotas: the ResourceQuotas of the namespace.
+        quotas: the ResourceQuotas of the namespace; None where they are no question, as on the way back: the pods of
+            before are there, and those of the refused key make room.
+        extra: pods beyond the wanted ones that an unfinished restart has made already; the next ones take their room.
     """
-    return secret_not_used(workload, secret) or _not_rolling_update(workload) or _quota_exceeded(workload, quotas)
+    amiss = secret_not_used(workload, secret) or _not_rolling_update(workload)
+    return amiss or (_quota_exceeded(workload, quotas, extra) if quotas is not None else None)
 
 
 def _containers(pod_spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -155,9 +160,9 @@ def _is_literal_key(name: str, value: str, keys: Sequence[bytes]) -> bool:
     return bool(_SECRET_NAME.search(name) and _KEY_SHAPES.fullmatch(value))
 
 
-def _quota_exceeded(workload: Workload, quotas: Sequence[Mapping[str, Any]]) -> Verdict | None:
+def _quota_exceeded(workload: Workload, quotas: Sequence[Mapping[str, Any]], there: int) -> Verdict | None:
     """A rollout whose extra pods no quota admits would hang until its timeout: better not to begin."""
-    extra, _ = surge(workload)
+    extra = max(0, surge(workload)[0] - there)
     short = shortage(workload.pod_spec, extra, quotas) if extra else None
     if short is None:
         return None

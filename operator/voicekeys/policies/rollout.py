@@ -6,16 +6,18 @@ may serve a cached Secret), and a rollback always returns to a trigger and a dig
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from voicekeys.api.status import MAX_RESTARTS, AgentStatus
+from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from voicekeys.api.binding import Agent, Rollout
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 BUDGET_WINDOW = timedelta(hours=1)
 ONE_RESTART = timedelta(seconds=10)
 """Bindings of one workload whose keys change together wait for one another this long, and restart it once."""
+
+
+AGAIN = "-"
+"""Between a digest and a number, in the trigger of pods that are restarted although their trigger has that digest."""
 
 
 class Do(Enum):
@@ -68,8 +74,9 @@ class Progress:
         troubled: pods of the wanted template that do not start.
         rolling_back: the desired digest is the previous one.
         now: wall time.
-        since: when the rollout last got on, None before it began.
+        since: when the rollout last got on, less the time that nobody watched; None before it began.
         way_back: there is another version to go back to.
+        along: other bindings whose keys came with the same restart.
     """
 
     status: AgentStatus
@@ -84,6 +91,7 @@ class Progress:
     now: datetime
     since: datetime | None = None
     way_back: bool = True
+    along: Sequence[str] = ()
 
 
 def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
@@ -104,18 +112,52 @@ def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotati
     if trigger == status.trigger:
         return status
     # Our own patch whose outcome was not recorded, or somebody's edit: the trigger says what the pods have.
-    return replace(status, trigger=trigger, digest=trigger)
+    before = status.previous_digest if trigger == (status.previous_trigger or "") else None
+    return patched(status, trigger, before or trigger.partition(AGAIN)[0])
+
+
+def rekeyed(status: AgentStatus, secret: str | None, baseline: str) -> AgentStatus:
+    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared any more.
+
+    The pods that are still watched stay watched: they are known by UID. There is no way back any more. A restart that
+    was still to come, by two digests of the old key, stays to come.
+
+    Args:
+        status: what was recorded of the agent.
+        secret: digest that was recorded of the Secret, under the old key as well.
+        baseline: digest under the new key of the data that pods were started with.
+    """
+    held = status.digest is not None and secret is not None and status.digest != secret
+    digest = UNKNOWN_DIGEST if held else baseline
+    return replace(status, digest=digest, previous_trigger=None, previous_digest=None, previous_diverged_time=None)
 
 
 def rebase(status: AgentStatus, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
-    """Take a new baseline after the fingerprint key changed: no digest of the old one can be compared.
-
-    The pods that are still watched stay watched: they are known by UID. There is no way back any more.
-    """
+    """Take a new baseline for a workload that was made anew; old pods of the one before stay watched."""
     trigger = workload.triggers.get(annotation, "")
     return replace(
-        status, uid=workload.uid, trigger=trigger, digest=baseline, previous_trigger=None, previous_digest=None
+        status,
+        uid=workload.uid,
+        trigger=trigger,
+        digest=baseline,
+        previous_trigger=None,
+        previous_digest=None,
+        intended_trigger=None,
+        diverged_time=None,
+        previous_diverged_time=None,
     )
+
+
+def diverged(status: AgentStatus, desired: str, now: datetime) -> AgentStatus:
+    """Note since when the Secret has held, or is about to hold, other data than the agent's template stands for."""
+    if status.digest in {None, desired} or status.diverged_time is not None:
+        return status
+    return replace(status, diverged_time=now.replace(microsecond=0))
+
+
+def doubted(status: AgentStatus) -> AgentStatus:
+    """Take it that the pods of the present template may have other data than it stands for: they are restarted."""
+    return replace(status, digest=UNKNOWN_DIGEST)
 
 
 def target_trigger(status: AgentStatus, desired: str) -> str:
@@ -130,17 +172,43 @@ def target_trigger(status: AgentStatus, desired: str) -> str:
     return desired
 
 
-def begin(status: AgentStatus, now: datetime) -> AgentStatus:
+def next_trigger(status: AgentStatus, desired: str, taken: Collection[str], *, doubtful: bool = False) -> str:
+    """The trigger to patch for a digest, which no pod has that may hold other data.
+
+    Args:
+        status: what is recorded of the agent.
+        desired: digest of the data that its pods should have.
+        taken: the triggers of pods that may have other data.
+        doubtful: the pods of the previous template may have other data than it stands for.
+    """
+    if desired == status.previous_digest and not doubtful:
+        return status.previous_trigger or ""
+    used = {*taken, status.trigger, status.previous_trigger}
+    if desired not in used:
+        return desired
+    return next(anew for number in itertools.count(1) if (anew := f"{desired}{AGAIN}{number}") not in used)
+
+
+def begin(status: AgentStatus, trigger: str, now: datetime) -> AgentStatus:
     """Record the intent to patch: the way back, the time, one restart of the budget. Written before the patch."""
     in_flight = status.patched_time is not None
     return replace(
         status,
+        intended_trigger=trigger,
+        previous_diverged_time=status.previous_diverged_time if in_flight else status.diverged_time,
         # A change that overtakes another one in flight goes back to what was proven before both.
         previous_trigger=status.previous_trigger if in_flight else status.trigger,
         previous_digest=status.previous_digest if in_flight else status.digest,
         patched_time=now,
         restarts=tuple(one for one in (*restarted(status), now) if now - one < BUDGET_WINDOW)[-MAX_RESTARTS:],
     )
+
+
+def patched(status: AgentStatus, trigger: str, digest: str) -> AgentStatus:
+    """Record that the template has a trigger, and which data that stands for."""
+    back = digest == status.previous_digest and trigger == (status.previous_trigger or "")
+    since = status.previous_diverged_time if back else None
+    return replace(status, trigger=trigger, digest=digest, intended_trigger=None, diverged_time=since)
 
 
 def progressed(status: AgentStatus, new: Sequence[Pod]) -> datetime | None:
@@ -161,13 +229,20 @@ def progressed(status: AgentStatus, new: Sequence[Pod]) -> datetime | None:
 
 def finish(status: AgentStatus) -> AgentStatus:
     """Record that the new pods serve: there is no way back any more, and none is needed."""
-    return replace(status, previous_trigger=None, previous_digest=None, patched_time=None)
+    return replace(
+        status,
+        previous_trigger=None,
+        previous_digest=None,
+        patched_time=None,
+        intended_trigger=None,
+        diverged_time=None,
+        previous_diverged_time=None,
+    )
 
 
 def restarted(status: AgentStatus) -> tuple[datetime, ...]:
     """When an agent was restarted. An intent whose patch has not come to pass (yet) has restarted nothing."""
-    intent = status.patched_time is not None and status.digest == status.previous_digest
-    undone = intent and status.restarts[-1:] == (status.patched_time,)
+    undone = status.intended_trigger is not None and status.restarts[-1:] == (status.patched_time,)
     return status.restarts[:-1] if undone else status.restarts
 
 
@@ -195,11 +270,13 @@ def decide(progress: Progress, block: Verdict | None) -> Step:
     """
     if progress.status.digest != progress.desired:
         return _before_patch(progress, block)
-    if progress.status.patched_time is None and not progress.rolling_back:
-        return Step(Do.NOTHING)
-    if progress.workload.rolled_out and not progress.old_serving:
-        return Step(Do.NOTHING)
-    return _after_patch(progress)
+    begun = progress.status.patched_time is not None or progress.rolling_back
+    if begun and (progress.old_serving or not progress.workload.rolled_out):
+        return _after_patch(progress)
+    if progress.status.diverged_time is not None and progress.now < progress.ready_at:
+        message = f"the Secret holds the key of {progress.workload.id} again; whether a pod read another one shows soon"
+        return Step(Do.HOLD, Verdict("Propagating", message), progress.ready_at)
+    return Step(Do.NOTHING)
 
 
 def _before_patch(progress: Progress, block: Verdict | None) -> Step:
@@ -222,21 +299,29 @@ def _before_patch(progress: Progress, block: Verdict | None) -> Step:
     return Step(Do.PATCH, Verdict("Patching", f"{workload.id} is being restarted on the new key"))
 
 
-def _after_patch(progress: Progress) -> Step:
-    workload, status = progress.workload, progress.status
+def _by_its_user(workload: Workload) -> Step | None:
+    """What only the workload's owner can go on with, and no timeout counts."""
     if workload.paused:
         message = f"{workload.id} is paused and carries the new key: its pods restart when you resume it"
         return Step(Do.HOLD, Verdict("WaitingForResume", f"{message} (kubectl rollout resume)"))
     if workload.strategy["type"] == "OnDelete":
         message = f"{workload.id} carries the new key; delete its old pods one by one, each takes the key as it returns"
         return Step(Do.WATCH, Verdict("WaitingForDelete", message))
-    done = f"{min(workload.updated, workload.available)} of {workload.replicas} pods of {workload.id} serve"
     if _held_by_partition(workload):
         message = (
             f"{workload.id} carries the new key; its pods below spec.updateStrategy.rollingUpdate.partition "
             f"{workload.strategy['partition']} take it when you set partition to 0"
         )
         return Step(Do.WATCH, Verdict("WaitingForPartition", message))
+    return None
+
+
+def _after_patch(progress: Progress) -> Step:
+    workload, status = progress.workload, progress.status
+    held = _by_its_user(workload)
+    if held is not None:
+        return held
+    done = f"{min(workload.updated, workload.available)} of {workload.replicas} pods of {workload.id} serve"
     since = progress.since or status.patched_time or progress.now
     due = since + progress.settings.timeout
     if progress.now < due:
@@ -244,10 +329,12 @@ def _after_patch(progress: Progress) -> Step:
         return Step(
             Do.WATCH, Verdict("RollingBack" if progress.rolling_back else "Rolling", f"{done}; they {back}"), due
         )
-    trouble = _trouble(progress.troubled)
+    trouble = _trouble(progress.troubled) + _along(progress.along)
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
     if progress.rolling_back or status.previous_digest is None or not progress.way_back:
         return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
+    if not workload.settled:
+        return Step(Do.WATCH, Verdict("Rolling", f"{late}: the workload's controller has not taken it up yet"))
     # What follows ". Version" is replaced by the two versions' numbers as soon as the way back is taken.
     advice = "Versions are being changed back: put a working key into Vault"
     return Step(Do.ROLL_BACK, Verdict("NewKeyRefused", f"{late}. {advice}"), stalls=True)
@@ -264,6 +351,12 @@ def _held_by_partition(workload: Workload) -> bool:
 def _trouble(pods: Sequence[Pod]) -> str:
     reasons = [f"{pod.name}: {pod.trouble}" for pod in pods if pod.trouble]
     return f" ({reasons[0]})" if reasons else ""
+
+
+def _along(others: Sequence[str]) -> str:
+    if not others:
+        return ""
+    return f", which brought the keys of VoiceKeyBinding {' and '.join(others)}, too: any of them may be the cause"
 
 
 def _minutes(span: timedelta) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from voicekeys.api.status import MAX_HISTORY, HistoryEntry, Outcome, Phase, RotationStatus
+from voicekeys.policies import rollout
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from voicekeys.api.status import BindingStatus
+    from voicekeys.api.status import AgentStatus, BindingStatus
 
 
 class Change(Protocol):
@@ -52,6 +54,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.DRAINING, Event.KEY_CHANGED): Phase.STAGED,
     (Phase.DRAINING, Event.ENDED): Phase.IDLE,
     (Phase.ROLLING_BACK, Event.KEY_CHANGED): Phase.STAGED,
+    (Phase.ROLLING_BACK, Event.AVAILABLE): Phase.DRAINING,
     (Phase.ROLLING_BACK, Event.RESTORED): Phase.IDLE,
 }
 
@@ -62,7 +65,7 @@ def next_phase(phase: Phase, event: Event) -> Phase:
 
 
 def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -> BindingStatus:
-    """Begin a key change, unless it is in flight already or is a way back.
+    """Begin a key change, unless it is in flight already or is a way back; note what the Secret takes from the agents.
 
     Args:
         status: as it is.
@@ -70,6 +73,11 @@ def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -
         change: what is to be.
         now: wall time.
     """
+    agents = tuple(rollout.diverged(agent, change.digest, now) for agent in status.agents)
+    return _begun(status if agents == status.agents else replace(status, agents=agents), baseline, change, now)
+
+
+def _begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -> BindingStatus:
     identity = f"v{change.version}-{change.digest[:8]}"
     current = status.rotation
     before = status.key.version if status.key else change.version
@@ -89,6 +97,21 @@ def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -
     return replace(status, rotation=new)
 
 
+def not_ahead(status: BindingStatus, now: datetime) -> BindingStatus:
+    """Take times that the clock of a former leader put into the future for now: nothing waits for such a clock."""
+    moment = now.replace(microsecond=0) + timedelta(seconds=1)  # the Secret's time is rounded up
+    secret, agents = status.secret, status.agents
+    if secret is not None and secret.written_time is not None and secret.written_time > moment:
+        status = replace(status, secret=replace(secret, written_time=moment))
+    if any(one.patched_time is not None and one.patched_time > moment for one in agents):
+        status = replace(status, agents=tuple(_patched_by(one, moment) for one in agents))
+    return status
+
+
+def _patched_by(agent: AgentStatus, moment: datetime) -> AgentStatus:
+    return replace(agent, patched_time=min(agent.patched_time, moment)) if agent.patched_time is not None else agent
+
+
 def counted(status: BindingStatus) -> BindingStatus:
     """Note how many pods the change in flight has to wait for, before the first of them ends."""
     change = status.rotation
@@ -103,13 +126,19 @@ def retried(status: BindingStatus, now: datetime) -> BindingStatus:
     change = status.rotation
     if change is None or change.refused_digest is None:
         return status
-    change = replace(change, refused_digest=None)
     if change.phase is not Phase.ROLLING_BACK:
-        return replace(status, rotation=change)
-    moment = now.replace(microsecond=0)
-    agents = tuple(replace(one, patched_time=moment) if one.patched_time else one for one in status.agents)
+        return replace(status, rotation=replace(change, refused_digest=None))
+    agents = tuple(_once_more(one, change.refused_digest, now.replace(microsecond=0)) for one in status.agents)
     phase = next_phase(change.phase, Event.KEY_CHANGED)
-    return replace(status, rotation=replace(change, phase=phase), agents=agents)
+    return replace(status, rotation=replace(change, phase=phase, refused_digest=None), agents=agents)
+
+
+def _once_more(agent: AgentStatus, refused: str, moment: datetime) -> AgentStatus:
+    if agent.patched_time is None:
+        return agent
+    # A container of the refused template that crashed has read the Secret anew, and with it the key of before (K13).
+    reread = agent.digest == refused and agent.diverged_time is not None
+    return replace(rollout.doubted(agent) if reread else agent, patched_time=moment)
 
 
 def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
@@ -108,15 +109,33 @@ class BindingReconciler:
         """Take them in order; False when the rest of them was put off."""
         if observed.suspended:
             _suspended(observed, draft)
+            self._rollouts.witness(observed, draft)
             return True
-        source = self._sync.source(observed, draft)
-        wanted = self._sync.wanted(observed, draft, source)
-        made = await self._sync.place(observed, draft, wanted)
+        source = None
+        try:
+            source = self._sync.source(observed, draft)
+            wanted = self._sync.wanted(observed, draft, source)
+            made = await self._sync.place(observed, draft, wanted)
+        except (Terminal, Waiting) as fault:
+            if fault.reason != "Reading":
+                await self._go_on(observed, draft, readable=source is not None)
+                draft.false(Is.SECRET_SYNCED, fault.reason, fault.message)
+            raise
         # In a rush, as after an installation or a restored cluster, agents wait for Secrets and nobody for a status.
         if made and self._queue.defer(observed.name):
             return False
         await self._rollouts.advance(observed, draft, wanted)
         return True
+
+    async def _go_on(self, observed: Observed, draft: Draft, *, readable: bool) -> None:
+        """Take the agents on to the key that the Secret holds, or back from it, though the wanted one cannot be had."""
+        with contextlib.suppress(Waiting, Terminal):  # what was raised before is what to say
+            wanted = self._sync.way_back.known(observed, draft, readable=readable)
+            if wanted is None:
+                return
+            if wanted.data is not None:
+                await self._sync.place(observed, draft, wanted)
+            await self._rollouts.advance(observed, draft, wanted)
 
 
 def _suspended(observed: Observed, draft: Draft) -> None:
@@ -141,7 +160,7 @@ def _fault(observed: Observed, draft: Draft, error: Terminal | Waiting | ApiErro
     """Put an error on the condition of the step that raised it; what later steps would have said stays as it was."""
     if Is.SECRET_SYNCED not in draft.findings:
         draft.false(Is.SECRET_SYNCED, error.reason, error.message)
-    elif observed.spec.agents:
+    elif observed.spec.agents and Is.AGENTS_CURRENT not in draft.findings:
         draft.false(Is.AGENTS_CURRENT, error.reason, error.message)
     draft.keep(*_LEARNT_LATER)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voicekeys.policies.rollout import Step
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
-    from voicekeys.reconcilers.sync import Wanted
+    from voicekeys.reconcilers.way_back import Wanted
 
 NAMED_PODS = 3  # as many are named in a message; the others are in status.agents
 
@@ -57,7 +57,7 @@ def conclude(
     events = _move(observed, draft, wanted, taken, len(held))
     open_steps = [one.step for one in taken if one.step.do is not Do.NOTHING]
     worst = next((step for step in open_steps if step.stalls), open_steps[0] if open_steps else None)
-    refused = _refusal(observed, wanted) if wanted.refused else None
+    refused = _refusal(observed, wanted, worst) if wanted.refused else None
     if refused is not None:
         draft.stall(refused)
     if worst is not None and worst.verdict is not None:
@@ -65,7 +65,8 @@ def conclude(
     if taken:
         _agents(draft, taken, refused or (worst.verdict if worst is not None else None))
     if taken or left:
-        _calls(draft, taken, wanted, held)
+        waiting = [one.agent for one in taken if one.status is not None and one.status.digest != wanted.digest]
+        _calls(draft, waiting, held)
     draft.ready = _ready(observed, wanted, taken)
     return events
 
@@ -83,8 +84,18 @@ def _agents(draft: Draft, taken: Sequence[Taken], wrong: Verdict | None) -> None
     draft.true(Is.AGENTS_CURRENT, "Current", f"every pod of {count} that takes new calls has the current key")
 
 
-def _calls(draft: Draft, taken: Sequence[Taken], wanted: Wanted, old: Sequence[OldPod]) -> None:
-    held = [one.agent for one in taken if one.status is not None and one.status.digest != wanted.digest]
+def witnessed(draft: Draft) -> None:
+    """Note whose end was seen while nothing else is done; a restart that is still to come stays what it was."""
+    told = next((old for old in draft.status.conditions if old.type == Is.CALLS_DRAINED), None)
+    change = draft.status.rotation
+    if told is None or change is None or told.reason not in {"Draining", "Unwitnessed"}:
+        return
+    old = [pod for agent in draft.status.agents for pod in agent.old_pods]
+    draft.status = replace(draft.status, rotation=replace(change, pods_on_old_key=len(old)))
+    _calls(draft, [], old)
+
+
+def _calls(draft: Draft, held: Sequence[Agent], old: Sequence[OldPod]) -> None:
     vanished = [pod for pod in old if pod.vanished_time is not None]
     named = [pod.name for pod in (vanished or old)]
     names = ", ".join(named[:NAMED_PODS]) + (", …" if len(named) > NAMED_PODS else "")
@@ -115,6 +126,9 @@ def _move(
         return []
     phase = _advanced(change.phase, taken, held, wanted)
     counted = None if phase is Phase.STAGED else held  # before the restart every pod is on the old key
+    if change.phase is Phase.ROLLING_BACK and phase is not change.phase and not wanted.refused:
+        # Its pods got ready after all, before the key of before could be read again: nothing is refused.
+        change = replace(change, refused_digest=None)
     change = replace(change, phase=phase, pods_on_old_key=counted, pods=max(change.pods or 0, held))
     if any(one.step.do is Do.ROLL_BACK for one in taken) and change.refused_digest != wanted.digest:
         phase = rotation.next_phase(phase, Event.REFUSED)
@@ -142,21 +156,22 @@ def _advanced(phase: Phase, taken: Sequence[Taken], held: int, wanted: Wanted) -
     """Walk the transition table as far as the agents have come."""
     patched = all(one.status is not None and one.status.digest == wanted.digest for one in taken)
     serving = patched and all(one.step.do is Do.NOTHING for one in taken)
-    if phase is Phase.ROLLING_BACK:
+    if phase is Phase.ROLLING_BACK and wanted.refused:
         return rotation.next_phase(phase, Event.RESTORED) if serving else phase
     for event, holds in ((Event.PATCHED, patched), (Event.AVAILABLE, serving), (Event.ENDED, serving and not held)):
         phase = rotation.next_phase(phase, event) if holds else phase
     return phase
 
 
-def _refusal(observed: Observed, wanted: Wanted) -> Verdict:
-    """What to say, for as long as Vault holds a key that its pods refused."""
+def _refusal(observed: Observed, wanted: Wanted, worst: Step | None) -> Verdict:
+    """What to say, for as long as Vault holds a key that its pods refused; with it, what holds up the way back."""
     change, before = observed.status.rotation, observed.status.conditions
     said = next((old for old in before if old.type == Is.STALLED and old.reason == "NewKeyRefused"), None)
     why = said.message.split(". Version")[0] if said else "the new key's pods did not start"
+    held = f". The way back is held up: {worst.verdict.message}" if worst and worst.stalls and worst.verdict else ""
     return Verdict(
         "NewKeyRefused",
         f"{why}. Version {wanted.version} is kept in place of version {change.to_version if change else 0}: put a "
         "working key into Vault, or, if the cause was another, annotate the binding with voicekeys.dev/sync-now to try "
-        "the same key again",
+        f"the same key again{held}",
     )

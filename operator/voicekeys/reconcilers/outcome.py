@@ -102,7 +102,7 @@ class Outcome:
     """
 
     def __init__(
-        self, cluster: Cluster, events: Events, inventory: Inventory, on_edited: Callable[[Mapping[str, Any]], None]
+        self, cluster: Cluster, events: Events, inventory: Inventory, on_edited: Callable[[Mapping[str, Any]], object]
     ) -> None:
         self._cluster = cluster
         self._events = events

@@ -35,6 +35,7 @@ class _Watched:
     users: set[Name] = field(default_factory=set)
     alive: dict[str, Pod] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    unplaced: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     synced: bool = False
     since: float = field(default_factory=time.monotonic)
@@ -67,11 +68,27 @@ class PodTracker:
             watched = self._start(workload, _Watched(text))
         elif text not in {"", watched.selector} and watched.selector:
             # Made anew with another selector, while pods of the old one may still be there: from now on, see them all.
-            if watched.task is not None:
-                watched.task.cancel()
-            watched = self._start(workload, _Watched("", watched.users, ended=watched.ended))
+            watched = self._widen(workload, watched)
         watched.users.add(binding)
         return SeenPods(watched.alive, watched.ended) if watched.synced else None
+
+    def verify(self, workload: WorkloadId, pods: Collection[str]) -> bool:
+        """Whether pods that the watch does not show (by UID) are gone indeed: every pod of the namespace was listed.
+
+        One whose labels were changed looks deleted to a watch by selector, and runs on. False: that list is on its way.
+        """
+        watched = self._watched[workload]
+        missing = any(uid not in watched.alive and uid not in watched.ended for uid in pods)
+        if missing and watched.selector:
+            self._widen(workload, watched)
+            return False
+        return True
+
+    def _widen(self, workload: WorkloadId, watched: _Watched) -> _Watched:
+        """Watch all pods of the namespace from now on, with what is known already of ends."""
+        if watched.task is not None:
+            watched.task.cancel()
+        return self._start(workload, _Watched("", watched.users, ended=watched.ended, unplaced=watched.unplaced))
 
     def waited(self, workload: WorkloadId) -> float:
         """Seconds since a workload's pods were first asked for."""
@@ -135,10 +152,12 @@ def _note(watched: _Watched, kind: str, pod: Pod) -> None:
         watched.alive[pod.uid] = pod
         return
     before = watched.alive.pop(pod.uid, None)
-    # The last object of a DELETED event is a witness, and so is a terminal state that was seen earlier. A pod that
-    # never got a node never ran.
-    if pod.ended or not pod.node or (before is not None and before.ended):
+    # The last object of a DELETED event is a witness, and so is a terminal state that was seen earlier.
+    if pod.ended or (before is not None and before.ended):
         watched.ended.add(pod.uid)
+    elif not pod.node:
+        # It never ran, if it was deleted: to a watch by selector a change of its labels looks the same.
+        (watched.unplaced if watched.selector and not pod.terminating else watched.ended).add(pod.uid)
 
 
 def _sweep(watched: _Watched) -> None:
@@ -146,6 +165,9 @@ def _sweep(watched: _Watched) -> None:
     for uid in [uid for uid in watched.alive if uid not in watched.listed]:
         if watched.alive.pop(uid).ended:
             watched.ended.add(uid)
+    if not watched.selector:
+        watched.ended |= watched.unplaced - watched.listed
+        watched.unplaced.clear()
     watched.synced = True
 
 

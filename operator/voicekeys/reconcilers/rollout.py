@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.names import trigger_annotation
+from voicekeys.api.status import OldPod
+from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import ApiConflict, Waiting
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
@@ -15,14 +16,15 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
-from voicekeys.reconcilers.conclusion import Taken, conclude
+from voicekeys.reconcilers.case import LONG_AGO, Case, calls_hold, counted, missing, misused, ready_at, resumed, warn
+from voicekeys.reconcilers.conclusion import Taken, conclude, witnessed
+from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from voicekeys.api.binding import Agent
-    from voicekeys.api.status import AgentStatus
+    from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.model.digest import Digester
     from voicekeys.model.identity import Name
     from voicekeys.model.workload import Workload
@@ -30,53 +32,15 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.outcome import Draft, Outcome
     from voicekeys.reconcilers.pods import PodTracker
-    from voicekeys.reconcilers.ports import Cluster
+    from voicekeys.reconcilers.ports import Clock, Cluster
     from voicekeys.reconcilers.siblings import Siblings
-    from voicekeys.reconcilers.sync import Wanted
+    from voicekeys.reconcilers.way_back import Wanted
 
 
 LISTING_SECONDS = 5.0
 """So long a list of pods may take before it is worth a word."""
 NO_TRIGGER = "-"
 """A trigger that no pod has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One agent in one reconcile.
-
-    Args:
-        observed: the binding.
-        draft: its status in the making.
-        wanted: what its pods should have.
-        agent: as the user names it.
-        workload: as the API server has it.
-    """
-
-    observed: Observed
-    draft: Draft
-    wanted: Wanted
-    agent: Agent
-    workload: Workload
-
-    @property
-    def annotation(self) -> str:
-        """The binding's trigger annotation."""
-        return trigger_annotation(self.observed.name.name)
-
-    def mine(self, seen: SeenPods) -> SeenPods:
-        """The pods of this workload alone."""
-        owned = on_old_key.of_workload(seen.alive.values(), self.workload)
-        return on_old_key.SeenPods({pod.uid: pod for pod in owned}, seen.ended)
-
-    def trigger(self, recorded: AgentStatus) -> str:
-        """The trigger that pods on the wanted key have."""
-        return policy.target_trigger(recorded, self.wanted.digest)
-
-    def follow(self, recorded: AgentStatus, mine: SeenPods, trigger: str) -> AgentStatus:
-        """Bring the set of pods on the old key up to date."""
-        old, lost = on_old_key.follow(recorded.old_pods, mine, self.annotation, trigger, self.observed.now)
-        return replace(recorded, old_pods=old, unwitnessed=(recorded.unwitnessed or 0) + lost or None)
 
 
 class Rollouts:
@@ -89,6 +53,7 @@ class Rollouts:
         outcome: writes intents.
         tracker: watches pods.
         digester: names the fingerprint key.
+        clock: for timeouts.
     """
 
     def __init__(
@@ -99,6 +64,7 @@ class Rollouts:
         outcome: Outcome,
         tracker: PodTracker,
         digester: Digester,
+        clock: Clock,
     ) -> None:
         self._gatherer = gatherer
         self._siblings = siblings
@@ -106,6 +72,8 @@ class Rollouts:
         self._outcome = outcome
         self._tracker = tracker
         self._digester = digester
+        self._stopwatch = Stopwatch(clock)
+        self._first_sight: dict[tuple[str, str], str] = {}  # UIDs of binding and workload to the baseline
 
     async def advance(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
         """Take each agent one step further, with `AgentsCurrent`, `CallsDrained`, ``status.agents`` and the rotation.
@@ -114,6 +82,9 @@ class Rollouts:
             ApiError: the API server refused or did not answer; what was done so far is recorded or repeatable.
             Waiting: the pods are being listed (reason ``Reading``).
         """
+        if observed.status.digest_key not in {None, self._digester.key_id}:
+            draft.status = _rekeyed(observed, draft, wanted)
+        draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
         known = {(status.kind, status.name): status for status in draft.status.agents}
@@ -122,11 +93,13 @@ class Rollouts:
             status = known.get((agent.kind, agent.name))
             workload = workloads.get(agent)
             if workload is None:
-                taken.append(Taken(agent, _missing(observed, agent), status and self._left(observed, draft, status)))
+                taken.append(Taken(agent, missing(observed, agent), status and self._left(observed, draft, status)))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
-        removed = [self._left(observed, draft, status) for key, status in known.items() if key not in named]
+        removed = [
+            await self._removed(observed, draft, wanted, status) for key, status in known.items() if key not in named
+        ]
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
         draft.status = replace(draft.status, agents=agents)
@@ -135,22 +108,39 @@ class Rollouts:
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
         recorded = self._recorded(case, status)
-        _warn(case)
+        warn(case)
         workload, name = case.workload, case.observed.name
-        settled = recorded.digest == case.wanted.digest and recorded.patched_time is None and not recorded.old_pods
+        current = recorded.digest == case.wanted.digest
+        settled = current and recorded.patched_time is recorded.diverged_time is None and not recorded.old_pods
+        # Taken in after a change of the key: what its pods have, their age tells.
+        late = status is None and case.draft.status.rotation is not None and not recorded.trigger
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
-        if settled and not (status is None and recorded.trigger):
+        if settled and not (status is None and recorded.trigger) and not late:
             self._tracker.release(workload.id, name)
-            counted = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
-            return Taken(case.agent, _misused(case), counted)
-        mine = case.mine(self._seen(workload.id, workload.selector, name, case.draft))
-        if recorded.patched_time is not None and (_resumed(case, recorded, mine) or _calls_hold(case, recorded, mine)):
+            resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
+            return Taken(case.agent, misused(case), resting)
+        seen = self._seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
+        mine = case.mine(seen, recorded)
+        if late and any(on_old_key.may_differ(pod, LONG_AGO, case.written()) for pod in mine.alive.values()):
+            recorded = policy.doubted(recorded)
+        if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
+        if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
+            recorded = policy.doubted(recorded)
         step, recorded = await self._step(case, recorded, mine)
-        return Taken(case.agent, step, _counted(case, recorded, mine))
+        return Taken(case.agent, step, counted(case, recorded, mine))
 
-    def _seen(self, workload: WorkloadId, selector: Mapping[str, Any], binding: Name, draft: Draft) -> SeenPods:
+    def _seen(
+        self,
+        workload: WorkloadId,
+        selector: Mapping[str, Any],
+        binding: Name,
+        draft: Draft,
+        known: Sequence[OldPod],
+    ) -> SeenPods:
         seen = self._tracker.follow(workload, selector, binding)
+        if seen is not None and not self._tracker.verify(workload, [pod.uid for pod in known]):
+            seen = None
         if seen is None and self._tracker.waited(workload) >= LISTING_SECONDS:
             message = f"the pods of {workload} cannot be listed, so nothing is restarted: see the operator's log"
             raise Waiting("PodsNotListed", message)
@@ -165,16 +155,43 @@ class Rollouts:
         if not status.old_pods:
             self._tracker.release(workload, observed.name)
             return status
-        seen = self._seen(workload, {}, observed.name, draft)
+        seen = self._seen(workload, {}, observed.name, draft, status.old_pods)
         known = {pod.uid: seen.alive[pod.uid] for pod in status.old_pods if pod.uid in seen.alive}
         annotation = trigger_annotation(observed.name.name)
         mine = on_old_key.SeenPods(known, seen.ended)
         old, lost = on_old_key.follow(status.old_pods, mine, annotation, NO_TRIGGER, observed.now)
         return replace(status, old_pods=old, unwitnessed=(status.unwitnessed or 0) + lost or None)
 
+    def witness(self, observed: Observed, draft: Draft) -> None:
+        """See the pods on the old key end, and do nothing else: the binding is suspended."""
+        agents = []
+        for status in draft.status.agents:
+            try:
+                agents.append(self._left(observed, draft, status))
+            except Waiting:
+                agents.append(status)
+        draft.status = replace(draft.status, agents=tuple(agents))
+        witnessed(draft)
+
+    async def _removed(self, observed: Observed, draft: Draft, wanted: Wanted, status: AgentStatus) -> AgentStatus:
+        """Follow what the binding names no more: where its restart never came, the pods of before have the old key."""
+        workload = None
+        if status.digest != wanted.digest or status.diverged_time is not None:
+            name = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+            workload = await self._gatherer.workload(name)
+        if workload is None or workload.uid != status.uid:
+            return self._left(observed, draft, status)
+        seen = self._seen(workload.id, workload.selector, observed.name, draft, status.old_pods)
+        have = {pod.uid for pod in status.old_pods}
+        owned = on_old_key.of_workload(seen.alive.values(), workload)
+        until = ready_at(observed, draft)
+        older = [pod for pod in owned if pod.uid not in have and on_old_key.may_differ(pod, LONG_AGO, until)]
+        joined = tuple(OldPod(pod.uid, pod.name, pod.node or None, pod.grace_seconds) for pod in older)
+        return self._left(observed, draft, replace(status, old_pods=(*status.old_pods, *joined)))
+
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
-        block = await self._block(case) if waiting else None
+        block = await self._block(case, recorded, mine) if waiting else None
         progress = self._progress(case, recorded, mine)
         step = policy.decide(progress, block)
         if step.do is Do.PATCH:
@@ -195,49 +212,63 @@ class Rollouts:
         """What is known of an agent, reconciled with what its workload carries now."""
         observed, wanted, workload = case.observed, case.wanted, case.workload
         baseline = case.draft.baseline or wanted.digest
-        if status is not None and observed.status.digest_key not in {None, self._digester.key_id}:
-            return policy.rebase(status, workload, case.annotation, baseline)
+        if status is None:
+            # Decided once: the Secret, by whose stamp it is, is written before the pods are listed.
+            told = UNKNOWN_DIGEST if case.tells_of_another_key(baseline) else baseline
+            baseline = self._first_sight.setdefault((observed.record.uid, workload.uid), told)
+        else:
+            self._first_sight.pop((observed.record.uid, workload.uid), None)
         recorded = policy.adopt(case.agent, status, workload, case.annotation, baseline)
         if status is None or status.digest is None or status.uid != workload.uid or status.patched_time is not None:
             return recorded
         if recorded.digest == wanted.digest and recorded.trigger != status.trigger:
             # The template was patched together with another binding's, without our intent.
-            begun = policy.begin(status, observed.now.replace(microsecond=0))
-            return replace(begun, trigger=recorded.trigger, digest=recorded.digest)
+            begun = policy.begin(status, recorded.trigger or "", observed.now.replace(microsecond=0))
+            return policy.patched(begun, recorded.trigger or "", wanted.digest)
         return recorded
 
     def _progress(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> policy.Progress:
         observed, trigger = case.observed, case.trigger(recorded)
-        secret, change = case.draft.status.secret, case.draft.status.rotation
-        written = secret.written_time if secret and secret.written_time else observed.now
-        old = [pod for pod in mine.alive.values() if on_old_key.is_old(pod, case.annotation, trigger)]
-        new = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, case.annotation, trigger)]
+        change = case.draft.status.rotation
+        owned = case.owned(mine)
+        old = [pod for pod in owned if on_old_key.is_old(pod, case.annotation, trigger)]
+        new = [pod for pod in owned if not on_old_key.is_old(pod, case.annotation, trigger)]
+        since = policy.progressed(recorded, new)
+        if since is not None:
+            settled = case.workload.settled
+            since = observed.now - self._stopwatch.look(observed.name, case.workload.id, since, counts=settled)
+            case.draft.wake_in(LOOK_SECONDS, observed.now)
         others = self._siblings.restarts(observed.name, case.workload)
         return policy.Progress(
             status=recorded,
             workload=case.workload,
             desired=case.wanted.digest,
-            ready_at=written + observed.spec.rollout.propagation,
+            ready_at=case.ready_at(),
             settings=observed.spec.rollout,
             spent=policy.spent(policy.restarted(recorded), observed.now, others),
             old_serving=sum(1 for pod in old if not pod.terminating and not pod.ended),
             troubled=[pod for pod in new if pod.trouble and not pod.ready],
             rolling_back=bool(case.wanted.refused),
             now=observed.now,
-            since=policy.progressed(recorded, new),
+            since=since,
+            along=self._siblings.along(observed.name, case.workload, recorded.restarts[-1:]),
             way_back=change is None or change.from_version != change.to_version,
         )
 
-    async def _block(self, case: Case) -> Verdict | None:
+    async def _block(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> Verdict | None:
+        secret = case.observed.record.secret.name
+        if case.wanted.refused:
+            return preflight.block(case.workload, secret, None)
         quotas = await self._cluster.list_quotas(case.observed.name.namespace)
-        return preflight.block(case.workload, case.observed.record.secret.name, quotas)
+        return preflight.block(case.workload, secret, quotas, case.surplus(recorded, mine))
 
     async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
         """Record the intent to patch: who is on the old key, the way back."""
         observed, draft = case.observed, case.draft
-        now, trigger = observed.now.replace(microsecond=0), case.trigger(recorded)
-        # A way back keeps what it goes back to, and costs no restart of the budget.
-        begun = replace(recorded, patched_time=now) if case.wanted.refused else policy.begin(recorded, now)
+        now, trigger = observed.now.replace(microsecond=0), case.next_trigger(recorded, mine)
+        begun = policy.begin(recorded, trigger, now)
+        if case.wanted.refused:  # a way back keeps what it goes back to, and costs no restart of the budget
+            begun = replace(recorded, patched_time=now, intended_trigger=trigger)
         begun = case.follow(begun, mine, trigger)
         others = [agent for agent in draft.status.agents if (agent.kind, agent.name) != (begun.kind, begun.name)]
         draft.status = rotation.counted(replace(draft.status, agents=(*others, begun)))
@@ -246,11 +277,11 @@ class Rollouts:
 
     async def _patch(self, case: Case, begun: AgentStatus) -> AgentStatus:
         """Patch the template, together with the other bindings whose intent is recorded."""
-        observed, workload, trigger = case.observed, case.workload, case.trigger(begun)
+        observed, workload, trigger = case.observed, case.workload, begun.intended_trigger or ""
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
         await self._annotate(workload, triggers)
         self._outcome.event(observed.record, "Normal", "RolloutStarted", f"{workload.id} restarts on the new key")
-        return replace(begun, trigger=trigger, digest=case.wanted.digest)
+        return policy.patched(begun, trigger, case.wanted.digest)
 
     async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
@@ -267,56 +298,8 @@ class Rollouts:
                 return
 
 
-def _missing(observed: Observed, agent: Agent) -> Step:
-    workload = WorkloadId(agent.kind.value, observed.name.namespace, agent.name)
-    message = (
-        f"{workload} does not exist: create it, or take it out of spec.agents; the Secret is kept in step meanwhile"
-    )
-    return Step(Do.HOLD, Verdict("WorkloadMissing", message))
-
-
-def _misused(case: Case) -> Step:
-    """Nothing to do; but a workload that does not read the Secret should be known before the first key change."""
-    unused = preflight.secret_not_used(case.workload, case.observed.record.secret.name)
-    return Step(Do.HOLD, unused, stalls=True) if unused else Step(Do.NOTHING)
-
-
-def _warn(case: Case) -> None:
-    """The conditions that tell and do not hold up: capacity, grace, literal keys."""
-    warnings = {
-        Is.CAPACITY_AT_RISK: preflight.capacity_at_risk(case.workload),
-        Is.GRACE_TOO_SHORT: preflight.grace_too_short(case.workload, case.agent.max_call_duration),
-        Is.LITERAL_KEY_IN_MANIFEST: preflight.literal_key(case.workload, case.wanted.data),
-    }
-    for condition, verdict in warnings.items():
-        if verdict is not None and condition not in case.draft.findings:
-            case.draft.true(condition, *verdict)
-
-
-def _resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
-    """Whether a pause ended and no new pod is there yet: the rollout's timeout runs from the resume."""
-    before, trigger = case.draft.status.conditions, case.trigger(recorded)
-    waited = any(old.type == Is.AGENTS_CURRENT and old.reason == "WaitingForResume" for old in before)
-    began = any(not on_old_key.is_old(pod, case.annotation, trigger) for pod in mine.alive.values())
-    return waited and not case.workload.paused and not began
-
-
-def _calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
-    """Whether the next new pod waits for the calls of an old one, as without a surge: that is no fault of the key."""
-    trigger, pods = case.trigger(recorded), mine.alive.values()
-    draining = any(
-        pod.terminating and not pod.ended for pod in pods if on_old_key.is_old(pod, case.annotation, trigger)
-    )
-    new = [pod for pod in pods if not on_old_key.is_old(pod, case.annotation, trigger)]
-    starting = any(not pod.ready and not pod.terminating for pod in new)
-    half = case.observed.spec.rollout.timeout / 2  # so that the time is not written anew at each look
-    late = recorded.patched_time is not None and case.observed.now - recorded.patched_time >= half
-    return draining and not starting and late
-
-
-def _counted(case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
-    trigger = case.trigger(recorded)
-    serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
-    current = sum(1 for pod in serving if pod.ready and not on_old_key.is_old(pod, case.annotation, trigger))
-    draining = sum(1 for pod in mine.alive.values() if pod.terminating and not pod.ended)
-    return replace(recorded, desired=case.workload.replicas, current=current, draining=draining or None)
+def _rekeyed(observed: Observed, draft: Draft, wanted: Wanted) -> BindingStatus:
+    before = observed.status.secret.digest if observed.status.secret else None
+    baseline = draft.baseline or wanted.digest
+    agents = tuple(policy.rekeyed(agent, before, baseline) for agent in draft.status.agents)
+    return replace(draft.status, agents=agents)

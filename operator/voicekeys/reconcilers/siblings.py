@@ -13,6 +13,7 @@ from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from voicekeys.api.status import AgentStatus
@@ -47,6 +48,16 @@ class Siblings:
         """When other bindings restarted this workload."""
         agents = (_agent(other, workload) for other in self._of(binding, workload))
         return [moment for agent in agents if agent is not None for moment in policy.restarted(agent)]
+
+    def along(self, binding: Name, workload: Workload, last: Sequence[datetime]) -> list[str]:
+        """The other bindings whose restart of this workload is the same one: either key may be what its pods refuse."""
+        found = []
+        for other in self._of(binding, workload):
+            agent = _agent(other, workload)
+            theirs = policy.restarted(agent) if agent is not None else ()
+            if any(abs(one - own) < policy.ONE_RESTART for own in last for one in theirs):
+                found.append(other.name.name)
+        return found
 
     def hold(self, binding: Name, workload: Workload, ready_at: datetime, now: datetime) -> Step | None:
         """Hold a restart for another binding's that is due within `COALESCE`, so that the two make one.
@@ -86,8 +97,13 @@ class Siblings:
             due, agent, secret = _due(other, workload), _agent(other, workload), other.status().secret
             if due is None or agent is None or secret is None or due > now or not _recorded(other, workload, due):
                 continue
-            found[trigger_annotation(other.name.name)] = policy.target_trigger(agent, secret.digest) or None
+            found[trigger_annotation(other.name.name)] = _trigger(agent, secret.digest) or None
         return found
+
+
+def _trigger(agent: AgentStatus, digest: str) -> str:
+    intended = agent.intended_trigger
+    return policy.target_trigger(agent, digest) if intended is None else intended
 
 
 def _together(other: BindingRecord, workload: Workload, wake: datetime) -> Step:
@@ -108,7 +124,7 @@ def _agent(other: BindingRecord, workload: Workload) -> AgentStatus | None:
 def _due(other: BindingRecord, workload: Workload) -> datetime | None:
     """When another binding's restart of the same workload may begin; None if it wants none."""
     status, spec, agent = other.status(), other.spec(), _agent(other, workload)
-    if spec.suspend or status.rotation is None or status.rotation.phase is not Phase.STAGED:
+    if spec.suspend or status.rotation is None or status.rotation.phase not in {Phase.STAGED, Phase.ROLLING_BACK}:
         return None
     if agent is None or status.secret is None or status.secret.written_time is None:
         return None

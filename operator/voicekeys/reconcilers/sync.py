@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled, KeyStatus, SecretStatus
-from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, StoreDown, Terminal, Waiting
+from voicekeys.model.digest import UNKNOWN_DIGEST
+from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import access, freshness, render, rotation
 from voicekeys.policies import secret as policy
+from voicekeys.reconcilers.way_back import Wanted, WayBack
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from voicekeys.model.digest import Digester
-    from voicekeys.model.payload import KeyVersion, Payload
+    from voicekeys.model.payload import KeyVersion
     from voicekeys.model.secret import SecretView
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.inventory import Inventory
@@ -28,29 +30,6 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.ports import Cluster
     from voicekeys.reconcilers.shared import SharedKeys
     from voicekeys.reconcilers.stores import Stores
-
-
-UNKNOWN_DIGEST = "0" * 32
-"""Stands for data that differs from the wanted one and that no digest was ever made of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the Secret is to hold.
-
-    Args:
-        digest: keyed digest of the data.
-        data: the data; None when Vault does not answer and the Secret in place must do.
-        version: Vault's version of the key.
-        created_time: when that version was made.
-        refused: the digest that Vault now has and that is not rolled out, empty for none.
-    """
-
-    digest: str
-    data: Payload | None
-    version: int
-    created_time: datetime
-    refused: str = ""
 
 
 class Sync:
@@ -83,6 +62,7 @@ class Sync:
         self._outcome = outcome
         self._digester = digester
         self._shared = shared
+        self.way_back = WayBack(gatherer, digester)
 
     def source(self, observed: Observed, draft: Draft) -> Source:
         """Grant access and give the polled key.
@@ -165,36 +145,14 @@ class Sync:
         data = render.render(observed.spec.target, key, observed.spec.source.path)
         digest = self._digester.of_payload(data)
         change = draft.status.rotation
+        if change and change.refused_digest and self.way_back.is_rekeyed(observed) and change.to_version == key.version:
+            # The digest of a refusal is of the old fingerprint key; which version was refused, is known all the same.
+            change = replace(change, refused_digest=digest)
+            draft.status = replace(draft.status, rotation=change)
         if change is None or change.refused_digest != digest:
             self._stores.release_previous(observed.name)
             return Wanted(digest, data, key.version, key.created_time)
-        return self._previous(observed, change.from_version, digest)
-
-    def _previous(self, observed: Observed, version: int, refused: str) -> Wanted:
-        """Scenario E: the key of before is read again from Vault, by its version."""
-        source = self._gatherer.previous(observed, version)
-        if source is None or source.pending:
-            raise Waiting("Reading", f"reading version {version} of {observed.spec.source.path} to go back to it")
-        if source.key is None and isinstance(source.error, StoreDown):
-            message = f"version {version} is to be put back as soon as it can be read: {source.error.message}"
-            raise Waiting(source.error.reason, message)
-        if source.key is None:
-            reason = source.error.message if source.error else "it was not read"
-            message = (
-                f"the new key was refused by its pods, and version {version}, to go back to, cannot be read: {reason}. "
-                "Put a working key into Vault"
-            )
-            raise Terminal("PreviousKeyLost", message)
-        data = render.render(observed.spec.target, source.key, observed.spec.source.path)
-        digest = self._digester.of_payload(data)
-        proven = {one for agent in observed.status.agents for one in (agent.digest, agent.previous_digest)}
-        if proven and not {digest, UNKNOWN_DIGEST} & proven:
-            message = (
-                f"the new key was refused by its pods, and version {version} in Vault is not what they had before "
-                "(the key was deleted and made again?). Put a working key into Vault"
-            )
-            raise Terminal("PreviousKeyLost", message)
-        return Wanted(digest, data, version, source.key.created_time, refused)
+        return self.way_back.previous(observed, change.from_version, digest)
 
     def _freshness(self, observed: Observed, draft: Draft, created: datetime) -> None:
         limits = observed.spec.rotation

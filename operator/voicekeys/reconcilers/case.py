@@ -1,0 +1,178 @@
+"""One agent in one reconcile: what is said of it, counted of it, and waited for, from what was gathered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from voicekeys.api.conditions import BindingCondition as Is
+from voicekeys.api.names import DIGEST_ANNOTATION, trigger_annotation
+from voicekeys.model.identity import WorkloadId
+from voicekeys.model.verdict import Verdict
+from voicekeys.policies import pods as on_old_key
+from voicekeys.policies import preflight
+from voicekeys.policies import rollout as policy
+from voicekeys.policies.rollout import Do, Step
+
+if TYPE_CHECKING:
+    from voicekeys.api.binding import Agent
+    from voicekeys.api.status import AgentStatus
+    from voicekeys.model.workload import Pod, Workload
+    from voicekeys.policies.pods import SeenPods
+    from voicekeys.reconcilers.gather import Observed
+    from voicekeys.reconcilers.outcome import Draft
+    from voicekeys.reconcilers.way_back import Wanted
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One agent in one reconcile.
+
+    Args:
+        observed: the binding.
+        draft: its status in the making.
+        wanted: what its pods should have.
+        agent: as the user names it.
+        workload: as the API server has it.
+    """
+
+    observed: Observed
+    draft: Draft
+    wanted: Wanted
+    agent: Agent
+    workload: Workload
+
+    @property
+    def annotation(self) -> str:
+        """The binding's trigger annotation."""
+        return trigger_annotation(self.observed.name.name)
+
+    def mine(self, seen: SeenPods, recorded: AgentStatus) -> SeenPods:
+        """The pods of this workload alone, and those known to be on its old key: one may be let go by its owner."""
+        owned = on_old_key.of_workload(seen.alive.values(), self.workload)
+        known = [seen.alive[pod.uid] for pod in recorded.old_pods if pod.uid in seen.alive]
+        return on_old_key.SeenPods({pod.uid: pod for pod in (*owned, *known)}, seen.ended)
+
+    def owned(self, mine: SeenPods) -> list[Pod]:
+        """Those of its pods that it still controls: what it let go of holds a key, but takes no part in a restart."""
+        return on_old_key.of_workload(mine.alive.values(), self.workload)
+
+    def trigger(self, recorded: AgentStatus) -> str:
+        """The trigger that pods on the wanted key have."""
+        return policy.target_trigger(recorded, self.wanted.digest)
+
+    def surplus(self, recorded: AgentStatus, mine: SeenPods) -> int:
+        """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready."""
+        if recorded.patched_time is None:
+            return 0
+        serving = [pod for pod in self.owned(mine) if not pod.terminating and not pod.ended]
+        new = [pod for pod in serving if not on_old_key.is_old(pod, self.annotation, recorded.trigger or "")]
+        return max(len(serving) - self.workload.replicas, sum(1 for pod in new if not pod.ready))
+
+    def ready_at(self) -> datetime:
+        """When every node can read what the Secret holds."""
+        return ready_at(self.observed, self.draft)
+
+    def written(self) -> datetime:
+        """When the Secret was written, not rounded up: what began then was born with what it holds."""
+        return self.ready_at() - self.observed.spec.rollout.propagation - timedelta(seconds=1)
+
+    def tells_of_another_key(self, baseline: str) -> bool:
+        """Whether the template of a workload at first sight has a trigger that stands for other data than is wanted.
+
+        A Secret that has the wanted data under another digest was written with another fingerprint key; so was the
+        trigger, then, and it tells nothing.
+
+        Args:
+            baseline: digest of the data that the Secret had.
+        """
+        trigger = self.workload.triggers.get(self.annotation, "").partition(policy.AGAIN)[0]
+        stamp = self.observed.secret.annotations.get(DIGEST_ANNOTATION) if self.observed.secret else None
+        other_key = stamp not in {None, self.wanted.digest} and baseline == self.wanted.digest
+        return trigger not in {"", self.wanted.digest} and not other_key
+
+    def doubts(self, trigger: str, since: datetime | None, mine: SeenPods) -> bool:
+        """Whether a pod of the template with this trigger may have read other data, which the Secret held until now."""
+        if since is None:
+            return False
+        pods = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, self.annotation, trigger)]
+        return any(on_old_key.may_differ(pod, since, self.ready_at()) for pod in pods)
+
+    def next_trigger(self, recorded: AgentStatus, mine: SeenPods) -> str:
+        """The trigger to patch; not one of pods that are older than what the Secret holds."""
+        older = [pod for pod in mine.alive.values() if on_old_key.may_differ(pod, LONG_AGO, self.ready_at())]
+        taken = {pod.triggers.get(self.annotation, "") for pod in older}
+        doubtful = self.doubts(recorded.previous_trigger or "", recorded.previous_diverged_time, mine)
+        return policy.next_trigger(recorded, self.wanted.digest, taken, doubtful=doubtful)
+
+    def follow(self, recorded: AgentStatus, mine: SeenPods, trigger: str) -> AgentStatus:
+        """Bring the set of pods on the old key up to date."""
+        old, lost = on_old_key.follow(recorded.old_pods, mine, self.annotation, trigger, self.observed.now)
+        return replace(recorded, old_pods=old, unwitnessed=(recorded.unwitnessed or 0) + lost or None)
+
+
+def ready_at(observed: Observed, draft: Draft) -> datetime:
+    """When every node can read what a binding's Secret holds."""
+    secret = draft.status.secret
+    written = secret.written_time if secret and secret.written_time else observed.now
+    return written + observed.spec.rollout.propagation
+
+
+def missing(observed: Observed, agent: Agent) -> Step:
+    """Say that there is no such workload."""
+    workload = WorkloadId(agent.kind.value, observed.name.namespace, agent.name)
+    message = (
+        f"{workload} does not exist: create it, or take it out of spec.agents; the Secret is kept in step meanwhile"
+    )
+    return Step(Do.HOLD, Verdict("WorkloadMissing", message))
+
+
+def misused(case: Case) -> Step:
+    """Nothing to do; but a workload that does not read the Secret should be known before the first key change."""
+    unused = preflight.secret_not_used(case.workload, case.observed.record.secret.name)
+    return Step(Do.HOLD, unused, stalls=True) if unused else Step(Do.NOTHING)
+
+
+def warn(case: Case) -> None:
+    """The conditions that tell and do not hold up: capacity, grace, literal keys."""
+    warnings = {
+        Is.CAPACITY_AT_RISK: preflight.capacity_at_risk(case.workload),
+        Is.GRACE_TOO_SHORT: preflight.grace_too_short(case.workload, case.agent.max_call_duration),
+        Is.LITERAL_KEY_IN_MANIFEST: preflight.literal_key(case.workload, case.wanted.data),
+    }
+    for condition, verdict in warnings.items():
+        if verdict is not None and condition not in case.draft.findings:
+            case.draft.true(condition, *verdict)
+
+
+def resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
+    """Whether a pause ended and no new pod is there yet: the rollout's timeout runs from the resume."""
+    before, trigger = case.draft.status.conditions, case.trigger(recorded)
+    waited = any(old.type == Is.AGENTS_CURRENT and old.reason == "WaitingForResume" for old in before)
+    began = any(not on_old_key.is_old(pod, case.annotation, trigger) for pod in mine.alive.values())
+    return waited and not case.workload.paused and not began
+
+
+def calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
+    """Whether the next new pod waits for the calls of an old one, as without a surge: that is no fault of the key."""
+    trigger, pods = case.trigger(recorded), case.owned(mine)
+    draining = any(
+        pod.terminating and not pod.ended for pod in pods if on_old_key.is_old(pod, case.annotation, trigger)
+    )
+    new = [pod for pod in pods if not on_old_key.is_old(pod, case.annotation, trigger)]
+    starting = any(not pod.ready and not pod.terminating for pod in new)
+    half = case.observed.spec.rollout.timeout / 2  # so that the time is not written anew at each look
+    late = recorded.patched_time is not None and case.observed.now - recorded.patched_time >= half
+    return draining and not starting and late
+
+
+def counted(case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
+    """Note how many pods a workload should have, has on the current key, and lets drain."""
+    trigger = case.trigger(recorded)
+    serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
+    current = sum(1 for pod in serving if pod.ready and not on_old_key.is_old(pod, case.annotation, trigger))
+    draining = sum(1 for pod in mine.alive.values() if pod.terminating and not pod.ended)
+    return replace(recorded, desired=case.workload.replicas, current=current, draining=draining or None)
