@@ -33,6 +33,7 @@ class Place:
         self.without: set[str] = set()  # namespaces without the ServiceAccount that reads
         self.asked: list[tuple[float, str]] = []  # when Vault was, by whom
         self.states: list[bool] = []
+        self.lags: list[float] = []
         self.told: list[tuple[float, str, str]] = []
         self.poller = StorePoller(
             self,
@@ -42,7 +43,7 @@ class Place:
             interval=None,
             on_change=self._told,
             on_state=lambda: self.states.append(self.poller.down is None),
-            on_lag=lambda _: None,
+            on_lag=self.lags.append,
         )
         self.running = asyncio.create_task(self.poller.run())
 
@@ -305,6 +306,27 @@ def test_without_any_source_that_can_ask_a_store_that_was_down_is_probed_when_on
         place.without.clear()
         await asyncio.sleep(300)
         assert place.poller.down is None
+
+    virtual.run(main())
+
+
+def test_an_outage_costs_no_memory_and_is_no_lag_of_ours() -> None:
+    async def main() -> None:
+        place = await polling()
+        place.dead = True
+        await asyncio.sleep(30)
+        place.lags.clear()
+        for _ in range(600):
+            await asyncio.sleep(1)
+            for source in place.poller.sources.values():
+                place.poller.read_now(source)
+        assert len(place.poller._heap) < 100
+        assert 0 <= min(place.lags) <= max(place.lags) < 1
+        place.dead = False
+        await asyncio.sleep(40)
+        assert all(
+            source.error is None and source.due >= place.clock.time() for source in place.poller.sources.values()
+        )
 
     virtual.run(main())
 

@@ -131,8 +131,9 @@ class StorePoller:
 
     def _schedule(self, source: Source, due: float) -> None:
         source.due = due
-        self._sequence += 1
-        heapq.heappush(self._heap, (due, self._sequence, source.id))
+        if self.down is None:  # else the heap is made anew when the store is back
+            self._sequence += 1
+            heapq.heappush(self._heap, (due, self._sequence, source.id))
         self._wakeup.set()
 
     async def run(self) -> None:
@@ -289,7 +290,7 @@ class StorePoller:
             await self._sleep(NO_PROBE_SECONDS)
             return
         source.urgent, source.at_once = source.urgent or source.at_once, False
-        source.reading = True
+        source.due, source.reading = self._clock.monotonic(), True
         try:
             await self._read(source)
         finally:
@@ -330,6 +331,10 @@ class StorePoller:
             one.has_turn = False  # those that passed during the outage would all come at once
             if not one.reading:
                 self._resume(one)
+        waiting = (one for one in self.sources.values() if not one.reading)
+        self._heap = [(one.due, number, one.id) for number, one in enumerate(waiting)]
+        heapq.heapify(self._heap)
+        self._sequence = len(self._heap)
         self._tell_all(None)
         if self._probes:  # else nobody has been told that it was down
             self._on_state()
@@ -340,7 +345,7 @@ class StorePoller:
             return
         source.failures = 0
         source.at_once = source.at_once or source.urgent or source.key is None
-        self._schedule(source, self._clock.monotonic())
+        source.due = self._clock.monotonic()
 
 
 def _nobody(*_: object) -> None:
