@@ -6,11 +6,13 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from tests.reconcilers.harness import found
+
 if TYPE_CHECKING:
     from tests.reconcilers.world import World
 
 _TIMED = frozenset({"lastTransitionTime", "createdTime", "startedTime", "finishedTime", "writtenTime", "patchedTime"})
-_POD = re.compile(r"\b(agent-[a-z0-9]+)-[a-z0-9]{5}\b")
+_POD = re.compile(r"\b(agent(?:-[a-z0-9]+)?)-[a-z0-9]{5}\b")
 
 
 def end_state(world: World, chance: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -19,19 +21,31 @@ def end_state(world: World, chance: frozenset[str] = frozenset()) -> dict[str, A
     `chance` names fields that two undisturbed runs may differ in.
     """
     secrets = [one for one in world._list("/api/v1", "secrets") if one["type"] != "kubernetes.io/service-account-token"]
-    deployment = world.get("Deployment", "agent")
-    assert deployment is not None
     state = {
         "secrets": [_secret(world, one) for one in secrets],
-        "template": deployment["spec"]["template"]["metadata"]["annotations"],
-        "revision": deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+        **_workload(world),
         "replicaSets": sorted(_replica_set(one) for one in world.replica_sets()),
         "bindings": {one["metadata"]["name"]: _plain(one["status"]) for one in world.bindings()},
+        "store": _plain((found(world.store_object) or {}).get("status")),
     }
     if "revision" in chance:
         state["replicaSets"] = [one for one in state["replicaSets"] if not one.endswith(" 0")]
     renamed: dict[str, Any] = _without(_renamed(state, world.namespace), chance)
     return renamed
+
+
+def _workload(world: World) -> dict[str, Any]:
+    """The agents' template, and how many it has had."""
+    for kind in ("Deployment", "StatefulSet", "DaemonSet"):
+        raw = world.get(kind, "agent")
+        if raw is not None:
+            annotations = raw["metadata"].get("annotations", {})
+            revisions = annotations.get("deployment.kubernetes.io/revision") or len(
+                world._list("/apis/apps/v1", "controllerrevisions")
+            )
+            marks = raw["spec"]["template"]["metadata"].get("annotations", {})
+            return {"template": marks, "revision": revisions}
+    return {}
 
 
 def _secret(world: World, raw: dict[str, Any]) -> dict[str, Any]:

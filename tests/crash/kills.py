@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.faults.proxy import Exchange, Seen
 
 _NAMESPACE = re.compile(r"/(?:namespaces|voicekeystores)/([^/?]+)")
+ANY = "any "
 _EVENT = re.compile(r"/events(?:/|$)")
 
 
@@ -41,7 +42,9 @@ def _status_name(seen: Seen) -> str:
     patch = seen.json()
     status: dict[str, Any] = patch[-1]["value"]
     said = {one["type"]: one for one in status.get("conditions") or []}
-    words = [f"{kind}={said[kind]['status']}" for kind in ("Ready", "CallsDrained", "Reachable") if kind in said]
+    words = [
+        f"{kind}={said[kind]['status']}" for kind in ("Ready", "CallsDrained", "Reachable", "Suspended") if kind in said
+    ]
     words += [f"{kind}:{said[kind]['reason']}" for kind in ("AgentsCurrent", "SecretSynced") if kind in said]
     rotation = status.get("rotation") or {}
     words.append(f"{rotation.get('phase', 'Idle')}{' refused' if rotation.get('refusedDigest') else ''}")
@@ -66,6 +69,10 @@ class Names:
             return self._first(f"event {body.get('reason', 'again')}")
         if seen.path.endswith("/status"):
             return self._first(f"{what}: {_status_name(seen)}")
+        if what == "leases":
+            return self._first(
+                f"{seen.method} leases {'held' if seen.json()['spec'].get('holderIdentity') else 'released'}"
+            )
         self._times[what] = self._times.get(what, 0) + 1
         return f"{seen.method} {what} #{self._times[what]}"
 
@@ -76,11 +83,20 @@ class Names:
 
 @dataclass(slots=True)
 class Point:
-    """One kill point: the name of a write, and whether the API server still hears of it."""
+    """One kill point: the name of a write, and whether the API server still hears of it.
+
+    A name that begins with `any` stands for the first write that has the rest of it in its own name: where two bindings
+    are at work, what exactly is said first is chance, but that it is said is not.
+    """
 
     write: str
     after: bool
     reached: threading.Event = field(default_factory=threading.Event)
+
+    def meets(self, name: str | None) -> bool:
+        """Whether a write of this name is the point."""
+        part = self.write.removeprefix(ANY)
+        return name is not None and (part in name if part != self.write else name == part)
 
     def __str__(self) -> str:
         return f"{'after' if self.after else 'before'} {self.write}"
@@ -121,7 +137,7 @@ class Kills:
         name = self._names[namespace].name(seen)
         if name is not None:
             self.recorded[namespace].append(name)
-        if point is None or name != point.write:
+        if point is None or not point.meets(name):
             return await exchange.forward()
         point.reached.set()
         if is_event(seen):

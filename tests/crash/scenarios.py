@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.reconcilers import objects
+from tests.reconcilers.harness import found
 from tests.reconcilers.world import World, condition_of, is_true
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Scenario:
     done: Callable[[World], bool]
     labels: tuple[tuple[str, str], ...] = ()
     chance: frozenset[str] = frozenset()  # writes (a part of the name) of some runs only, fields that may differ
+    also: tuple[str, ...] = ()  # kill points beside the writes that all runs have in common: see `Point`
+    store: bool = False  # whether the store's status is written for what happens here, or when its turn has come
 
     def make(self, lab: Lab, operator: Operator, number: int) -> World:
         """Make a tenant for it."""
@@ -77,28 +80,78 @@ class Scenario:
         return self.name
 
 
-def _store(world: World) -> None:
+def _store(world: World, **spec: Any) -> None:
     # Each process reads every key once as it starts; what changes after that it is told.
-    world.store(poll={"interval": "300s"})
+    world.store(poll={"interval": "300s"}, **spec)
 
 
-def _begin(world: World, *, secrets: tuple[str, ...] = ("voice",), replicas: int = 2, long: bool = False) -> None:
+def _begin(
+    world: World,
+    *,
+    secrets: tuple[str, ...] = ("voice",),
+    replicas: int = 2,
+    long: bool = False,
+    kind: str = "Deployment",
+) -> None:
     drain, pod = (LONG_DRAIN, LONG_POD) if long else ("2s", POD)
-    world.deploy(replicas=replicas, secrets=secrets, drain=drain, pod=pod, wait=False)
+    # A DaemonSet has one pod, too.
+    node = {"nodeSelector": {"kubernetes.io/hostname": "node-1"}} if kind == "DaemonSet" else {}
+    # Where the old pod ends before the new one comes, the time between them is long enough to be told in each run.
+    later = {} if kind == "Deployment" else {"ready_after": "2s"}
+    world.deploy(kind=kind, replicas=replicas, secrets=secrets, drain=drain, pod={**pod, **node}, wait=False, **later)
     world.put(api_key=OLD)
 
 
-def _bound(world: World, *, replicas: int = 2, **rollout: Any) -> None:
-    _begin(world, replicas=replicas)
+def _bound(world: World, *, replicas: int = 2, kind: str = "Deployment", **rollout: Any) -> None:
+    _begin(world, replicas=replicas, kind=kind)
     _store(world)
-    world.bind(agents=AGENT, rollout=rollout)
-    world.wait("Deployment rolled out", world.rolled_out)
+    world.bind(agents=[objects.agent(kind=kind)], rollout=rollout)
+    world.wait(f"{kind} rolled out", lambda: world.rolled_out(kind=kind))
     world.ready(version=1)
 
 
 def _first(world: World) -> None:
     _store(world)
     world.bind(agents=AGENT)
+
+
+def _first_done(world: World) -> bool:
+    store = found(world.store_object)
+    return _settled(world, 1) and store is not None and is_true(store, "Ready")
+
+
+def _edit_by_hand(world: World) -> None:
+    secret = world.get("Secret", "voice")
+    assert secret is not None
+    world.patch(secret, {"stringData": {"api_key": "edited by hand"}})
+
+
+def _pause(world: World, *, paused: bool) -> None:
+    workload = world.get("Deployment", "agent")
+    assert workload is not None
+    world.patch(workload, {"spec": {"paused": paused}})
+
+
+def _prepare_paused(world: World) -> None:
+    _bound(world, replicas=1)
+    _pause(world, paused=True)
+
+
+def _prepare_resume(world: World) -> None:
+    _prepare_paused(world)
+    world.change(api_key=NEW)
+    world.wait("the change waits", lambda: _waits(world))
+
+
+def _waits(world: World) -> bool:
+    raw = world.binding()
+    waiting = condition_of(raw, "Reconciling")
+    told = waiting is not None and waiting["reason"] == "WaitingForResume"
+    return told and raw["status"]["key"]["version"] == 2 and bool(world.trigger())
+
+
+def _suspended(world: World) -> bool:
+    return is_true(world.binding(), "Suspended") and is_true(world.store_object(), "Suspended")
 
 
 def _settled(world: World, version: int, *names: str) -> bool:
@@ -155,7 +208,7 @@ def _owned(world: World) -> bool:
 
 
 SCENARIOS = (
-    Scenario("first", _begin, _first, lambda world: _settled(world, 1)),
+    Scenario("first", _begin, _first, _first_done, store=True),
     Scenario("change", _bound, lambda world: void(world.change(api_key=NEW)), lambda world: _settled(world, 2)),
     Scenario(
         "rollback",
@@ -187,8 +240,38 @@ SCENARIOS = (
                 "restarts",
             }
         ),
+        # The first of each; `PATCH deployments #2` is there only where the two did not come together.
+        also=(
+            "any Propagating SecretSynced:Synced Staged intent",
+            "any Coalescing SecretSynced:Synced Staged intent",
+            "any  patched",
+        ),
     ),
     Scenario("owner", _bound, lambda world: void(world.edit(target={"deletionPolicy": "Delete"})), _owned),
+    Scenario(
+        "heal",
+        lambda world: _bound(world, replicas=1),
+        _edit_by_hand,
+        lambda world: world.data() == {"api_key": OLD.encode()} and _settled(world, 1),
+    ),
+    Scenario("paused", _prepare_paused, lambda world: void(world.change(api_key=NEW)), _waits),
+    Scenario("resume", _prepare_resume, lambda world: _pause(world, paused=False), lambda world: _settled(world, 2)),
+    Scenario(
+        "suspend",
+        lambda world: _bound(world, replicas=1),
+        lambda world: _store(world, suspend=True),
+        _suspended,
+        store=True,
+    ),
+    *(
+        Scenario(
+            kind.lower(),
+            lambda world, kind=kind: _bound(world, replicas=1, kind=kind),  # type: ignore[misc]
+            lambda world: void(world.change(api_key=NEW)),
+            lambda world: _settled(world, 2),
+        )
+        for kind in ("StatefulSet", "DaemonSet")
+    ),
 )
 
 

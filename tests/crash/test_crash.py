@@ -66,7 +66,10 @@ class Bench:
         assert ends[0] == ends[1], "two undisturbed runs end differently: what differs must not be compared"
         self.kills.forget()
         self.each(lambda world: world.close(), worlds)
-        return ends[0], [name for name in first if name in second and not _is_chance(name, scenario)]
+        for name in scenario.also:
+            assert all(any(Point(name, after=True).meets(one) for one in seen) for seen in (first, second)), name
+        common = [name for name in first if name in second and not _is_chance(name, scenario)]
+        return ends[0], [*common, *scenario.also]
 
     def kill(self, scenario: Scenario, worlds: Sequence[World], points: Sequence[Point]) -> None:
         """Bring each tenant to its kill point, kill, and start anew."""
@@ -83,7 +86,8 @@ class Bench:
 
 def _is_chance(name: str, scenario: Scenario) -> bool:
     """Whether a write is made only when two bindings happen to write at one instant, or a store's turn has come."""
-    return "Conflict" in name or name.startswith("voicekeystores") or any(part in name for part in scenario.chance)
+    turn = name.startswith("voicekeystores") and not scenario.store
+    return "Conflict" in name or turn or any(part in name for part in scenario.chance)
 
 
 def ended(scenario: Scenario, world: World) -> dict[str, Any]:
