@@ -106,8 +106,8 @@ BEFORE["somebody takes the trigger off again and again"] = (
             "TriggerRemoved",
             f"argocd-controller took annotation voicekeys.dev/key.frejun off the pod template of {ID}, or changed it, "
             "so that its pods restart for nothing: let that tool ignore annotations of /spec/template/metadata (Argo "
-            "CD: ignoreDifferences with RespectIgnoreDifferences=true; Helm, Kustomize: no patch that replaces them), then "
-            "annotate the binding with voicekeys.dev/sync-now",
+            "CD: ignoreDifferences with RespectIgnoreDifferences=true; Helm, Kustomize: no patch that replaces them), "
+            "then annotate the binding with voicekeys.dev/sync-now",
         ),
         stalls=True,
     ),

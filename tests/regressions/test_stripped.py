@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.regressions.virtual import Small
+from tests.regressions.small import Small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
