@@ -51,7 +51,7 @@ class Home:
         folder.mkdir()
         rule = objects.rule("own", tenant, tenant)
         (folder / "store.yaml").write_text(yaml.safe_dump(objects.store(tenant, lab.vault_addr, [rule])))
-        settings: dict[str, object] = {"namespaces": tenant, "stores_dir": folder, "leader_election": True}
+        settings: dict[str, Any] = {"namespaces": tenant, "stores_dir": folder, "leader_election": True}
         settings |= {"pod_name": POD, "pod_namespace": self.name, "log_level": "INFO"}
         self.operator = Operator(lab, f"own-{number}", kubeconfig=api.kubeconfig(lab, f"own-{number}"), **settings)
         self.world = World(lab, self.operator, name=tenant, store=False, reader=True)
