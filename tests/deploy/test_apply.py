@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
-from tests.deploy.conftest import HOME, OPERATOR
+from tests.deploy.conftest import HOME, OPERATOR, own_pods
 from tests.deploy.manifests import DEPLOY, EXAMPLES, Object, pick, render
 from tests.lab import Lab, LabError
 from tests.lab.http import ApiError
@@ -82,6 +83,98 @@ def test_its_pods_fit_the_restricted_pod_security(installed: Lab, folder: Path, 
     spec["securityContext"] = {}
     with pytest.raises(ApiError, match='violates PodSecurity "restricted:latest"'):
         installed.api("POST", path, pod)
+
+
+def test_what_runs_is_hardened(installed: Lab) -> None:
+    """As the API server has it, defaults and all, and as its pods have it."""
+    deployment = installed.api("GET", f"/apis/apps/v1/namespaces/{HOME}/deployments/{OPERATOR}")
+    pod = installed.api("GET", f"/api/v1/namespaces/{HOME}/pods/{own_pods(installed)[0]}")
+    for spec in (deployment["spec"]["template"]["spec"], pod["spec"]):
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert "initContainers" not in spec
+        (container,) = spec["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        # No CPU limit: throttling would cost the Lease; the manifest says so.
+        assert container["resources"]["limits"] == {"memory": "256Mi"}
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+        # What it may write is in memory and small.
+        (writable,) = (each for each in container["volumeMounts"] if not each.get("readOnly"))
+        (volume,) = (each for each in spec["volumes"] if each["name"] == writable["name"])
+        assert (writable["mountPath"], volume["emptyDir"]) == ("/tmp", {"medium": "Memory", "sizeLimit": "16Mi"})
+
+
+GITOPS = {
+    "argocd/application.yaml": {"applications.argoproj.io": ("Application", "v1alpha1")},
+    "flux/receptionist.yaml": {
+        "gitrepositories.source.toolkit.fluxcd.io": ("GitRepository", "v1"),
+        "kustomizations.kustomize.toolkit.fluxcd.io": ("Kustomization", "v1"),
+    },
+}
+
+
+@pytest.mark.parametrize("file", GITOPS)
+def test_the_gitops_examples_apply(installed: Lab, file: str) -> None:
+    """On kinds of these names that take any field: group, version, kind and syntax are tried, not the tools' schema."""
+    made = {each["metadata"]["name"]: each for each in (_kind(name, *GITOPS[file][name]) for name in GITOPS[file])}
+    installed.apply(list(made.values()))
+    objects = [each for each in yaml.safe_load_all((EXAMPLES / file).read_text()) if each]
+    for name in {each["metadata"]["namespace"] for each in objects}:
+        installed.cluster.ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        eventually(lambda: _applied(installed, EXAMPLES / file), f"{file} applied")
+        assert {each["kind"] for each in objects} == {kind for kind, _ in GITOPS[file].values()}
+        for each in objects:
+            found = installed.api("GET", installed.cluster.path(each))
+            assert found["spec"] == each["spec"]
+            _leads_somewhere(installed, found["spec"])
+    finally:
+        installed.kubectl("delete", "crd", *made)
+
+
+def _kind(name: str, kind: str, version: str) -> Object:
+    plural, _, group = name.partition(".")
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    spec = {
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+        "versions": [served],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a test's stand-in"}},
+        "spec": spec,
+    }
+
+
+def _applied(lab: Lab, file: Path) -> bool:
+    try:
+        lab.kubectl("apply", *SERVER_SIDE, "-f", file)
+    except LabError:  # a kind is served a moment after its CRD is there
+        return False
+    return True
+
+
+def _leads_somewhere(lab: Lab, spec: Object) -> None:
+    """Its path is a folder of this repository that kustomize can build; what it waits for is among what it applies."""
+    path = spec.get("path") or spec.get("source", {}).get("path")
+    if path is None:
+        return
+    built = {(each["kind"], each["metadata"]["name"]) for each in render(lab, DEPLOY.parent / path)}
+    assert built
+    assert {(each["kind"], each["name"]) for each in spec.get("healthChecks", [])} <= built
 
 
 def test_two_replicas_run_and_a_drain_takes_one_at_a_time(installed: Lab) -> None:

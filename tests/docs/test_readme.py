@@ -35,7 +35,7 @@ TRY_IT = "python3 -m venv .venv && .venv/bin/pip install hatch && .venv/bin/hatc
 REGISTRY = "registry.example.com/voicekeys/operator"
 ESO = """kubectl -n voice-prod patch externalsecret frejun --type merge -p \\
   '{"spec":{"refreshInterval":"0","target":{"creationPolicy":"Orphan","deletionPolicy":"Retain"}}}'"""
-NO_DOCKER = "needs Docker; tests/deploy builds the Dockerfile where there is buildah, and CI by Docker"
+NO_DOCKER = "needs Docker, as CI has it; test_image_build.py builds it by buildah"
 NO_REGISTRY = "needs a registry"
 # Whole commands; all others of all pages are run, which test_every_command_was_run holds.
 NOT_RUN = {

@@ -31,6 +31,12 @@ _ADVICE: Final = re.compile(
     r"wait|write)\b",
     re.IGNORECASE,
 )
+# `Ready` repeats what `Reconciling` or `Stalled` says, and `stalled_says_what_to_do` holds the latter.
+_SUMMARY: Final = frozenset({"Ready", "Reconciling", "Stalled"})
+# Nobody has to do anything: it goes on by itself, by the operator's own next step or as pods come and go.
+_ONLY_WAITS: Final = frozenset(
+    {"Propagating", "Coalescing", "Rolling", "RollingBack", "Draining", "NotRestarted", "NotUsed", "NotYet", "Pending"}
+)
 _SKEW: Final = timedelta(seconds=2)
 
 
@@ -166,6 +172,17 @@ def stalled_says_what_to_do(seen: Seen) -> Iterator[str]:
         yield f"Stalled does not say what to do: {message!r}"
 
 
+def what_is_wrong_says_what_to_do(seen: Seen) -> Iterator[str]:
+    table = {doc.type.value: doc for doc in (BINDING_CONDITIONS if seen.is_binding else STORE_CONDITIONS)}
+    for one in seen.conditions:
+        doc = table.get(one["type"])
+        if doc is None or one["type"] in _SUMMARY or one["reason"] in _ONLY_WAITS:
+            continue
+        abnormal = one["status"] == "True" if doc.polarity is Polarity.ABNORMAL_TRUE else one["status"] != "True"
+        if abnormal and not _ADVICE.search(one["message"]):
+            yield f"{one['type']}={one['status']} ({one['reason']}) does not say what to do: {one['message']!r}"
+
+
 def times_are_past(seen: Seen) -> Iterator[str]:
     latest = datetime.now(UTC) + _SKEW
     for one in seen.conditions:
@@ -252,6 +269,7 @@ RULES: Final[tuple[Callable[[Seen], Iterator[str]], ...]] = (
     reasons_are_words,
     messages_are_for_people,
     stalled_says_what_to_do,
+    what_is_wrong_says_what_to_do,
     times_are_past,
     a_source_that_fails_stalls_nothing,
     ready_means_secret_and_agents,

@@ -136,6 +136,14 @@ BAD = {
     "a message with a dot": ("messages_are_for_people", gen.condition("KeyFresh", "True", "Fresh", "It is.")),
     "a message that nobody reads": ("messages_are_for_people", gen.condition("KeyFresh", "True", "Fresh", "a" * 1025)),
     "Stalled without advice": ("stalled_says_what_to_do", stalled("Broken", "something is broken")),
+    "Vault does not answer, without advice": (
+        "what_is_wrong_says_what_to_do",
+        gen.condition("SourceReachable", "False", "Sealed", "Vault is sealed"),
+    ),
+    "agents at risk, without advice": (
+        "what_is_wrong_says_what_to_do",
+        gen.condition("CapacityAtRisk", "True", "CapacityAtRisk", "pods end before new ones serve"),
+    ),
     "a time in the future": (
         "times_are_past",
         gen.condition("KeyFresh", "True", "Fresh", "young", since=datetime.now(UTC) + timedelta(hours=1)),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.reconcilers import objects
+from tests.reconcilers.together import StatusWatch
 from tests.reconcilers.world import condition_of, is_true
 
 if TYPE_CHECKING:
+    from tests.lab import Lab
     from tests.reconcilers.world import World
 
 pytestmark = pytest.mark.simulated_nodes
@@ -157,6 +160,31 @@ def collects(world: World) -> bool:
     return False
 
 
+def test_a_secret_that_goes_with_its_binding_takes_the_key_not_the_pods(world: World) -> None:
+    world.deploy(replicas=2)
+    world.put(api_key="k-0001")
+    world.wait("the garbage collector to know bindings", lambda: collects(world), 90)
+    raw = world.bind(agents=[objects.agent()], target={"deletionPolicy": "Delete"})
+    world.ready(version=1)
+    world.change(api_key="k-0002")
+    world.idle(version=2)
+    world.wait("the old pods gone", lambda: world.rolled_out() and len(world.pods("agent")) == 2)
+    secret = world.get("Secret", "voice")
+    assert secret is not None
+    assert [owner["uid"] for owner in secret["metadata"]["ownerReferences"]] == [raw["metadata"]["uid"]]
+    workload, pods = world.get("Deployment", "agent"), sorted(pod["metadata"]["uid"] for pod in world.pods("agent"))
+    assert workload is not None
+    world.delete(raw, propagationPolicy="Background")
+    world.wait("the Secret collected", lambda: world.get("Secret", "voice") is None)
+    # The pods have their key already: they run on, and nothing touches the template.
+    world.steady(lambda: sorted(pod["metadata"]["uid"] for pod in world.pods("agent")), 5, "the pods")
+    assert sorted(pod["metadata"]["uid"] for pod in world.pods("agent")) == pods
+    left = world.get("Deployment", "agent")
+    assert left is not None
+    assert left["metadata"]["generation"] == workload["metadata"]["generation"]
+    assert world.get("Secret", "voice") is None, "nobody makes it again"
+
+
 def test_the_deletion_policy_can_change_both_ways(world: World) -> None:
     world.put()
     world.bind(target={"deletionPolicy": "Delete"})
@@ -255,3 +283,13 @@ def test_key_freshness_is_told(world: World) -> None:
     raw = world.until("KeyFresh", "False", "KeyExpired", seconds=15)
     assert is_true(raw, "Ready")
     assert condition_of(raw, "KeyFresh")["message"].endswith("put it into Vault")  # type: ignore[index]
+
+
+def test_a_law_that_fails_on_a_status_fails_the_test(cluster: Lab) -> None:
+    watch = StatusWatch(cluster)
+    watch.check("nobody")
+    nonsense = {"metadata": {"name": "a", "namespace": "b"}, "status": {"observedGeneration": 1, "conditions": [{}]}}
+    watch.take(json.dumps({"type": "ADDED", "object": nonsense}).encode())
+    watch.close()
+    with pytest.raises(AssertionError, match=r"a law failed on a status:\n(?s:.*)KeyError"):
+        watch.check("nobody")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class StatusWatch:
         self._seen: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {}
         self._pool = urllib3.PoolManager(ca_certs=str(lab.ca_file))
         self._ended = threading.Event()
+        self._broken: list[str] = []  # what a law said that could not judge a status
         threading.Thread(target=self._run, name="statuses", daemon=True).start()
 
     def _run(self) -> None:
@@ -47,11 +49,20 @@ class StatusWatch:
                 for chunk in answer.stream(65536):
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
-                        self._take(json.loads(line))
-            except (urllib3.exceptions.HTTPError, ValueError, AttributeError, OSError):
+                        self.take(line)
+            except (urllib3.exceptions.HTTPError, OSError):
                 time.sleep(0.1)  # cut by the API server after some minutes, or at the lab's end
 
+    def take(self, line: bytes) -> None:
+        """Judge one event of the watch. A law that cannot is kept for `check`: this thread has nobody to tell."""
+        try:
+            self._take(json.loads(line))
+        except Exception:  # noqa: BLE001  whatever it is, it must fail a test
+            self._broken.append(f"{line.decode(errors='replace')}\n{traceback.format_exc()}")
+
     def _take(self, event: dict[str, Any]) -> None:
+        if event["type"] == "ERROR":
+            return  # the watch begins anew
         raw = event["object"]
         if event["type"] in {"ADDED", "MODIFIED"}:
             wrong = violations(raw, finished=False)
@@ -62,7 +73,8 @@ class StatusWatch:
         return [raw for seen, raw, _ in list(self._seen.get(namespace, ())) if seen == name]
 
     def check(self, namespace: str) -> None:
-        """Fail where a status of this namespace broke an invariant, even for a moment."""
+        """Fail where a status of this namespace broke an invariant, even for a moment, or could not be judged."""
+        assert not self._broken, "a law failed on a status:\n" + "\n".join(self._broken)
         for name, raw, wrong in list(self._seen.get(namespace, ())):
             assert not wrong, f"{namespace}/{name}: {wrong}\n{json.dumps(raw['status'], indent=1)}"
 

@@ -10,6 +10,7 @@ from tests.deploy.audit import Audit
 from tests.deploy.conftest import own_pods
 from tests.lab import Lab
 from tests.reconcilers.harness import install_deploy
+from tests.security.planting import OBJECTS, PROCESS, Plants, made_up, plant, seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,19 @@ def cluster(own_control_plane: None, audit: Audit) -> Iterator[Lab]:  # noqa: AR
         lab.kubectl("-n", "voicekeys-system", "scale", "deployment", "voicekeys-operator", "--replicas=2")
         own_pods(lab)
         yield lab
+
+
+@pytest.fixture(scope="package")
+def plants(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Plants:
+    """A leak in each place."""
+    keys = made_up()
+    return Plants(keys, plant(cluster, keys, tmp_path_factory.mktemp("planted")))
+
+
+@pytest.fixture(scope="package")
+def leaks_were_seen(plants: Plants) -> frozenset[str]:
+    """The places whose planted leak was seen: what the canary's run rests on."""
+    return frozenset(place for place in (*PROCESS, *OBJECTS) if seen(plants.evidence, plants.keys, place))
 
 
 @pytest.fixture(scope="package")

@@ -1,6 +1,6 @@
 """No value leaks: a whole run with forced failures, at DEBUG, leaves no key in any channel, in no encoding.
 
-`test_checker` proves that a leak would be seen; here each failure is shown to have happened, and none is found.
+First a leak is planted in each channel, and seen; then each failure is shown to have happened, and none is found.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.security import run as scenario
+from tests.security.planting import OBJECTS, PROCESS
 from tests.security.run import Run
 
 if TYPE_CHECKING:
@@ -20,14 +21,21 @@ pytestmark = pytest.mark.simulated_nodes
 
 
 @pytest.fixture(scope="module")
-def run(cluster: Lab, approle: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run, done."""
+def run(
+    leaks_were_seen: frozenset[str],  # noqa: ARG001  what comes first
+    cluster: Lab,
+    approle: tuple[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Run:
+    """The run, done; the plants come first."""
     made = Run(cluster, tmp_path_factory.mktemp("canary"), approle)
     made.go()
     return made
 
 
-def test_nothing_leaks(run: Run) -> None:
+def test_nothing_leaks(run: Run, leaks_were_seen: frozenset[str]) -> None:
+    # First: a leak in each place was planted, and seen. Else that nothing is found here would say nothing.
+    assert leaks_were_seen == {*PROCESS, *OBJECTS}
     # The user's own manifest holds that key: this is what LiteralKeyInManifest is about.
     assert run.evidence.leaks(run.secrets, exempt={"literal": f"{scenario.NAMESPACE}/literal"}) == []
 

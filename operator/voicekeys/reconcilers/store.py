@@ -103,7 +103,10 @@ def status_of(store: Store, bindings: int, now: datetime) -> StoreStatus:
     before = store.status()
     findings, stalled, last_error = _findings(store)
     if store.spec.auth.lends_identity:
-        message = "every binding reads with the operator's own Vault login: only this store's rules keep tenants apart"
+        message = (
+            "every binding reads with the operator's own Vault login: only this store's rules keep tenants apart; "
+            "check them, or use auth.kubernetes or auth.jwt, where each namespace reads as itself"
+        )
         findings[Is.IDENTITY_LENT] = Finding(ConditionStatus.TRUE, "IdentityLent", message)
     reachable = findings[Is.REACHABLE]
     progressing, ready = None, Verdict("Answers", "Vault answers")
@@ -129,7 +132,9 @@ def status_of(store: Store, bindings: int, now: datetime) -> StoreStatus:
 def _findings(store: Store) -> tuple[dict[Is, Finding], Verdict | None, str]:
     poller = store.poller
     if poller is None:
-        verdict = store.problem or Verdict("NotConnected", "nothing is read from this store")
+        verdict = store.problem or Verdict(
+            "NotConnected", "it is not connected yet: wait; or, if spec.suspend is set, set it to false"
+        )
         unknown = Finding(ConditionStatus.UNKNOWN, *verdict)
         return {Is.REACHABLE: unknown, Is.LOGGED_IN: unknown}, store.problem, verdict.message if store.problem else ""
     if not poller.sources:

@@ -226,7 +226,7 @@ class Sync:
         if observed.secret is None:
             message = (
                 f"Secret {observed.record.secret.name} was deleted while Vault does not give the key; "
-                "it comes back as soon as Vault does"
+                "see SourceReachable for what to mend, and it comes back by itself"
             )
             raise Waiting("SecretMissing", message)
         if observed.status.secret and observed.status.secret.digest != wanted.digest:
