@@ -21,7 +21,7 @@ from voicekeys.api.status import parse_binding_status, parse_store_status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-MAX_STATUS_BYTES: Final = 16 * 1024
+MAX_STATUS_BYTES: Final = 18 * 1024
 MAX_MESSAGE: Final = 1024
 _CAMEL_CASE: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
 _ADVICE: Final = re.compile(
