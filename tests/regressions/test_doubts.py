@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.regressions.small import Small
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.regressions.small import Small
 
 NOTE = "voicekeys.dev/key.b"
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        made.bind()
-        made.pass_by(5)
-        yield made
 
 
 def again(small: Small, word: str) -> None:

@@ -36,7 +36,8 @@ def test_a_key_that_cannot_be_rendered_lets_a_failing_rollout_go_back(small: Sma
     small.pass_by(1000, 5)
     assert small.secret() == "one"
     assert small.annotations == {}
-    assert "NewKeyRefused" in small.message("Stalled") + small.reason("Stalled")
+    assert small.reason("Stalled") == "FieldMissing", "that is what a person has to mend now"
+    assert small.reason("AgentsCurrent") == "NewKeyRefused"
     assert small.reason("SecretSynced") not in {"Synced", ""}
     small.end("new")
     small.controller()

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.regressions.small import Small
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        made.bind()
-        made.pass_by(5)
-        yield made
+    from tests.regressions.small import Small
 
 
 def fails_on_the_new_key(small: Small) -> None:

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import pytest
-
 from tests.regressions.small import NS, Small
 from voicekeys.model.errors import ApiUnreachable
 from voicekeys.model.identity import Name
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 NOTE = "voicekeys.dev/key.b"
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        made.bind()
-        made.pass_by(5)
-        yield made
 
 
 def held(small: Small) -> None:

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.regressions.small import NS, Small
 from voicekeys.model.identity import Name
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 ONE = b"key-one-0123456789"
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        made.bind()
-        made.pass_by(5)
-        yield made
 
 
 def moved(small: Small, value: bytes) -> None:
