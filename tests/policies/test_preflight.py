@@ -142,15 +142,17 @@ RISKS = {
         Verdict(
             "NoSurge",
             "StatefulSet voice/receptionist: a StatefulSet ends a pod before its successor starts, so capacity is "
-            "short by one pod for as long as its last call takes; a Deployment with maxSurge has no such gap",
+            "short by one pod for as long as its last call takes: add a replica to spare, or use a Deployment with "
+            "maxSurge",
         ),
     ),
     "a StatefulSet that waits for the user": (
         gen.stateful_set(gen.strategy("OnDelete")),
         Verdict(
             "OnDelete",
-            "StatefulSet voice/receptionist has updateStrategy OnDelete: its pods take the new key only when you "
-            "delete them, one by one; until then they count as on the old key",
+            "StatefulSet voice/receptionist has updateStrategy OnDelete, so its pods count as on the old key until "
+            "they were replaced: delete them one by one after each change of the key, or set updateStrategy to "
+            "RollingUpdate",
         ),
     ),
 }

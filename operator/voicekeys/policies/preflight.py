@@ -106,14 +106,14 @@ def capacity_at_risk(workload: Workload) -> Verdict | None:
     if workload.strategy["type"] == "OnDelete":
         return Verdict(
             "OnDelete",
-            f"{workload.id} has updateStrategy OnDelete: its pods take the new key only when you delete them, one by "
-            "one; until then they count as on the old key",
+            f"{workload.id} has updateStrategy OnDelete, so its pods count as on the old key until they were replaced: "
+            "delete them one by one after each change of the key, or set updateStrategy to RollingUpdate",
         )
     if kind == "StatefulSet":
         return Verdict(
             "NoSurge",
             f"{workload.id}: a StatefulSet ends a pod before its successor starts, so capacity is short by one pod "
-            "for as long as its last call takes; a Deployment with maxSurge has no such gap",
+            "for as long as its last call takes: add a replica to spare, or use a Deployment with maxSurge",
         )
     more, less = surge(workload)
     if more >= 1 and less == 0:
