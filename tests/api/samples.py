@@ -80,6 +80,7 @@ BINDING_STATUS: Final = BindingStatus(
             intended_trigger="0a0b0c0d0e0f1011",
             diverged_time=NOW,
             previous_diverged_time=NOW,
+            strips=1,
         ),
         AgentStatus(kind=AgentKind.DAEMON_SET, name="edge"),
     ),

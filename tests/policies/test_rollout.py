@@ -91,6 +91,28 @@ BEFORE = {
     ),
 }
 
+BEFORE["somebody takes the trigger off again and again"] = (
+    progress(
+        replace(ADOPTED, strips=2),
+        workload=gen.deployment(
+            gen.put("metadata.managedFields", [{"manager": "argocd-controller", "fieldsV1": {"f:spec": {}}}])
+        ),
+        annotation="voicekeys.dev/key.frejun",
+    ),
+    None,
+    Step(
+        Do.HOLD,
+        Verdict(
+            "TriggerRemoved",
+            f"argocd-controller took annotation voicekeys.dev/key.frejun off the pod template of {ID}, or changed it, "
+            "so that its pods restart for nothing: let that tool ignore annotations of /spec/template/metadata (Argo "
+            "CD: ignoreDifferences with RespectIgnoreDifferences=true; Helm, Kustomize: no patch that replaces them), "
+            "then annotate the binding with voicekeys.dev/sync-now",
+        ),
+        stalls=True,
+    ),
+)
+
 HALF = gen.deployment(gen.rolling(updated=2, available=3))
 NONE = gen.deployment(gen.rolling(updated=1, available=3))
 BROKEN = gen.pod(

@@ -274,3 +274,27 @@ def test_the_way_back_is_always_the_pair_that_served_last(digests: list[str], fi
         assert policy.target_trigger(status, served[1]) == served[0]
         if done:
             served, status = (trigger, digest), policy.finish(status)
+
+
+def test_a_trigger_that_is_taken_off_is_counted_only_during_a_change() -> None:
+    found = policy.adopt(AGENT, PATCHED_ANEW, gen.deployment(), NOTE, "base")
+    settled = replace(PATCHED_ANEW, patched_time=None)
+    assert policy.stripped(settled, found) == replace(settled, trigger=""), "its pods start with the current data"
+    assert policy.stripped(replace(PATCHED_ANEW, strips=1), found).strips == 2
+    assert policy.stripped(replace(settled, old_pods=(OLD_POD,)), found).strips == 1
+
+
+MANAGERS = {
+    "nobody tells": ([], ""),
+    "the last of them, not us": ([("helm", 1, ""), ("kubectl", 2, ""), ("voicekeys", 3, "")], "kubectl"),
+    "who writes a status or scales is not meant": ([("helm", 1, ""), ("kube-controller-manager", 2, "status")], "helm"),
+}
+
+
+@pytest.mark.parametrize(("entries", "writer"), MANAGERS.values(), ids=MANAGERS)
+def test_who_last_wrote_a_workload(entries: list[tuple[str, int, str]], writer: str) -> None:
+    fields = [
+        {"manager": name, "time": gen.text(gen.at(at)), "fieldsV1": {"f:spec": {}}, "subresource": part}
+        for name, at, part in entries
+    ]
+    assert gen.deployment(gen.put("metadata.managedFields", fields)).writer == writer

@@ -249,3 +249,10 @@ def test_times_of_a_clock_that_was_ahead_count_as_now() -> None:
     assert [one.patched_time for one in righted.agents] == [gen.at(6), gen.NOW, None]
     assert policy.not_ahead(righted, gen.at(5)) is righted
     assert policy.not_ahead(QUIET, gen.NOW) is QUIET
+
+
+def test_who_took_triggers_off_is_forgiven_by_a_new_change_and_by_sync_now() -> None:
+    agents = (gen.agent_status(digest="d1", strips=2), gen.agent_status(name="other"))
+    status = replace(QUIET, agents=agents)
+    assert [one.strips for one in policy.retried(status, gen.NOW).agents] == [None, None]
+    assert [one.strips for one in policy.begun(status, "d1", CHANGE, gen.NOW).agents] == [None, None]

@@ -132,7 +132,8 @@ class AgentStatus:
     ``intended_trigger`` is what the template is about to get; it is there from the intent until the template has it.
     ``diverged_time`` is since when the Secret has held, or did hold until just now, other data than ``digest`` stands
     for: a pod that started in between has that other data, whatever its template says. ``previous_diverged_time`` is
-    the same of ``previous_digest``.
+    the same of ``previous_digest``. ``strips`` counts how often somebody took the trigger off during the change in
+    flight.
     ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed.
     """
 
@@ -153,6 +154,7 @@ class AgentStatus:
     intended_trigger: str | None = None
     diverged_time: Time | None = None
     previous_diverged_time: Time | None = None
+    strips: int | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from voicekeys.api.names import FIELD_MANAGER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,6 +38,7 @@ class Workload:
         triggers: the annotations of its pod template.
         strategy: update strategy: type and, for RollingUpdate, maxSurge, maxUnavailable, partition as written.
         pod_spec: the template's pod spec, as the API server has it.
+        writer: the field manager, other than ours, that last wrote the spec; empty where nobody can tell.
     """
 
     id: WorkloadId
@@ -50,6 +53,7 @@ class Workload:
     triggers: Mapping[str, str]
     strategy: Mapping[str, Any]
     pod_spec: Mapping[str, Any]
+    writer: str = ""
 
     @property
     def rolled_out(self) -> bool:
@@ -86,7 +90,14 @@ def parse_workload(workload: WorkloadId, raw: Mapping[str, Any]) -> Workload:
         triggers=template.get("metadata", {}).get("annotations") or {},
         strategy={"type": strategy.get("type", "RollingUpdate")} | (strategy.get("rollingUpdate") or {}),
         pod_spec=template.get("spec", {}),
+        writer=_writer(metadata.get("managedFields") or []),
     )
+
+
+def _writer(entries: Sequence[Mapping[str, Any]]) -> str:
+    spec = [one for one in entries if "f:spec" in one.get("fieldsV1", {}) and not one.get("subresource")]
+    others = [one for one in spec if one.get("manager") != FIELD_MANAGER]
+    return str(max(others, key=lambda one: one.get("time", "")).get("manager", "")) if others else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,10 @@ AGAIN = "-"
 """Between a digest and a number, in the trigger of pods that are restarted although their trigger has that digest."""
 
 
+MOST_STRIPS = 1
+"""A trigger that somebody takes off is put back so often; more would restart pods for nothing, again and again."""
+
+
 class Do(Enum):
     """What to do with one agent now."""
 
@@ -77,6 +81,7 @@ class Progress:
         since: when the rollout last got on, less the time that nobody watched; None before it began.
         way_back: there is another version to go back to.
         along: other bindings whose keys came with the same restart.
+        annotation: the binding's trigger annotation.
     """
 
     status: AgentStatus
@@ -92,6 +97,7 @@ class Progress:
     since: datetime | None = None
     way_back: bool = True
     along: Sequence[str] = ()
+    annotation: str = ""
 
 
 def adopt(agent: Agent, status: AgentStatus | None, workload: Workload, annotation: str, baseline: str) -> AgentStatus:
@@ -237,7 +243,23 @@ def finish(status: AgentStatus) -> AgentStatus:
         intended_trigger=None,
         diverged_time=None,
         previous_diverged_time=None,
+        strips=None,
     )
+
+
+def stripped(status: AgentStatus, found: AgentStatus) -> AgentStatus:
+    """Record that somebody took the trigger of the wanted digest off the template, or changed it.
+
+    Where nothing was in flight, every pod had the current data, and one of the edited template starts with it, too:
+    it is current as it is, and nothing restarts once more.
+
+    Args:
+        status: what was recorded.
+        found: what the template says now.
+    """
+    if status.patched_time is status.diverged_time is None and not status.old_pods:
+        return replace(status, trigger=found.trigger)
+    return replace(found, strips=(status.strips or 0) + 1)
 
 
 def restarted(status: AgentStatus) -> tuple[datetime, ...]:
@@ -281,6 +303,8 @@ def decide(progress: Progress, block: Verdict | None) -> Step:
 
 def _before_patch(progress: Progress, block: Verdict | None) -> Step:
     now, workload = progress.now, progress.workload
+    if (progress.status.strips or 0) > MOST_STRIPS:
+        return Step(Do.HOLD, Verdict("TriggerRemoved", trigger_removed(workload, progress.annotation)), stalls=True)
     if block is not None:
         return Step(Do.HOLD, block, now + timedelta(minutes=1), stalls=True)
     if now < progress.ready_at:
@@ -297,6 +321,17 @@ def _before_patch(progress: Progress, block: Verdict | None) -> Step:
         )
         return Step(Do.HOLD, Verdict("RestartBudgetSpent", message), free, stalls=True)
     return Step(Do.PATCH, Verdict("Patching", f"{workload.id} is being restarted on the new key"))
+
+
+def trigger_removed(workload: Workload, annotation: str) -> str:
+    """Say who takes a trigger off, and how to have it stay."""
+    who = workload.writer or "somebody"
+    return (
+        f"{who} took annotation {annotation} off the pod template of {workload.id}, or changed it, so that its pods "
+        "restart for nothing: let that tool ignore annotations of /spec/template/metadata (Argo CD: ignoreDifferences "
+        "with RespectIgnoreDifferences=true; Helm, Kustomize: no patch that replaces them), then annotate the binding "
+        "with voicekeys.dev/sync-now"
+    )
 
 
 def _by_its_user(workload: Workload) -> Step | None:

@@ -94,7 +94,7 @@ def _begun(status: BindingStatus, baseline: str, change: Change, now: datetime) 
         status = ended(status, Outcome.SUPERSEDED, now)
     phase = next_phase(current.phase if current else Phase.IDLE, Event.KEY_CHANGED)
     new = RotationStatus(identity, phase, before, change.version, now.replace(microsecond=0))
-    return replace(status, rotation=new)
+    return replace(_forgiven(status), rotation=new)
 
 
 def not_ahead(status: BindingStatus, now: datetime) -> BindingStatus:
@@ -123,7 +123,7 @@ def counted(status: BindingStatus) -> BindingStatus:
 
 def retried(status: BindingStatus, now: datetime) -> BindingStatus:
     """Forget that a key was refused, so that it is tried once more, also where the way back is being taken."""
-    change = status.rotation
+    status, change = _forgiven(status), status.rotation
     if change is None or change.refused_digest is None:
         return status
     if change.phase is not Phase.ROLLING_BACK:
@@ -131,6 +131,13 @@ def retried(status: BindingStatus, now: datetime) -> BindingStatus:
     agents = tuple(_once_more(one, change.refused_digest, now.replace(microsecond=0)) for one in status.agents)
     phase = next_phase(change.phase, Event.KEY_CHANGED)
     return replace(status, rotation=replace(change, phase=phase, refused_digest=None), agents=agents)
+
+
+def _forgiven(status: BindingStatus) -> BindingStatus:
+    """Forget who took triggers off."""
+    if all(one.strips is None for one in status.agents):
+        return status
+    return replace(status, agents=tuple(replace(one, strips=None) for one in status.agents))
 
 
 def _once_more(agent: AgentStatus, refused: str, moment: datetime) -> AgentStatus:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.way_back import Wanted
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+NO_TRIGGER = "-"
+"""A trigger that no pod has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,18 @@ class Case:
         pods = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, self.annotation, trigger)]
         return any(on_old_key.may_differ(pod, since, self.ready_at()) for pod in pods)
 
+    def older(self, mine: SeenPods) -> list[Pod]:
+        """The pods that started before every node could read what the Secret holds."""
+        return [pod for pod in mine.alive.values() if on_old_key.may_differ(pod, LONG_AGO, self.ready_at())]
+
+    def follow_older(self, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
+        """Bring the set of pods on the old key up to date by their age, where their trigger tells nothing."""
+        older = on_old_key.SeenPods({pod.uid: pod for pod in self.older(mine)}, mine.ended)
+        return self.follow(recorded, older, NO_TRIGGER)
+
     def next_trigger(self, recorded: AgentStatus, mine: SeenPods) -> str:
         """The trigger to patch; not one of pods that are older than what the Secret holds."""
-        older = [pod for pod in mine.alive.values() if on_old_key.may_differ(pod, LONG_AGO, self.ready_at())]
-        taken = {pod.triggers.get(self.annotation, "") for pod in older}
+        taken = {pod.triggers.get(self.annotation, "") for pod in self.older(mine)}
         doubtful = self.doubts(recorded.previous_trigger or "", recorded.previous_diverged_time, mine)
         return policy.next_trigger(recorded, self.wanted.digest, taken, doubtful=doubtful)
 

@@ -16,7 +16,18 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
-from voicekeys.reconcilers.case import LONG_AGO, Case, calls_hold, counted, missing, misused, ready_at, resumed, warn
+from voicekeys.reconcilers.case import (
+    LONG_AGO,
+    NO_TRIGGER,
+    Case,
+    calls_hold,
+    counted,
+    missing,
+    misused,
+    ready_at,
+    resumed,
+    warn,
+)
 from voicekeys.reconcilers.conclusion import Taken, conclude, witnessed
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
@@ -39,8 +50,6 @@ if TYPE_CHECKING:
 
 LISTING_SECONDS = 5.0
 """So long a list of pods may take before it is worth a word."""
-NO_TRIGGER = "-"
-"""A trigger that no pod has."""
 
 
 class Rollouts:
@@ -125,6 +134,9 @@ class Rollouts:
             recorded = policy.doubted(recorded)
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
+        if recorded.strips and not current and not case.older(mine):
+            # Whatever the template says, every pod that is left has started with what the Secret holds.
+            recorded = policy.patched(recorded, recorded.trigger or "", case.wanted.digest)
         if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
             recorded = policy.doubted(recorded)
         step, recorded = await self._step(case, recorded, mine)
@@ -204,6 +216,8 @@ class Rollouts:
             recorded = await self._patch(case, recorded)
             rolling = Verdict("Rolling", f"{case.workload.id} restarts on the new key")
             return Step(Do.WATCH, rolling, case.observed.now + timedelta(seconds=1)), recorded
+        if waiting and recorded.strips:
+            return step, case.follow_older(recorded, mine)
         # Until the template is patched, the pods of former changes go on to end.
         recorded = case.follow(recorded, mine, (recorded.trigger or "") if waiting else case.trigger(recorded))
         return step, policy.finish(recorded) if step.do is Do.NOTHING else recorded
@@ -219,7 +233,14 @@ class Rollouts:
         else:
             self._first_sight.pop((observed.record.uid, workload.uid), None)
         recorded = policy.adopt(case.agent, status, workload, case.annotation, baseline)
-        if status is None or status.digest is None or status.uid != workload.uid or status.patched_time is not None:
+        if status is None or status.digest is None or status.uid != workload.uid:
+            return recorded
+        edited = recorded.trigger not in {status.trigger, status.intended_trigger}
+        if edited and status.digest == wanted.digest != recorded.digest:
+            removed = policy.trigger_removed(workload, case.annotation)
+            self._outcome.event(observed.record, "Warning", "TriggerRemoved", removed)
+            return policy.stripped(status, recorded)
+        if status.patched_time is not None:
             return recorded
         if recorded.digest == wanted.digest and recorded.trigger != status.trigger:
             # The template was patched together with another binding's, without our intent.
@@ -251,6 +272,7 @@ class Rollouts:
             rolling_back=bool(case.wanted.refused),
             now=observed.now,
             since=since,
+            annotation=case.annotation,
             along=self._siblings.along(observed.name, case.workload, recorded.restarts[-1:]),
             way_back=change is None or change.from_version != change.to_version,
         )
