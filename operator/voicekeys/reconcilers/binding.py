@@ -118,6 +118,8 @@ class BindingReconciler:
             made = await self._sync.place(observed, draft, wanted)
         except (Terminal, Waiting) as fault:
             if fault.reason != "Reading":
+                if isinstance(fault, Terminal):
+                    draft.stall(Verdict(fault.reason, fault.message))  # before what the agents wait for
                 await self._go_on(observed, draft, readable=source is not None)
                 draft.false(Is.SECRET_SYNCED, fault.reason, fault.message)
             raise

@@ -166,7 +166,8 @@ def _advanced(phase: Phase, taken: Sequence[Taken], held: int, wanted: Wanted) -
 def _refusal(observed: Observed, wanted: Wanted, worst: Step | None) -> Verdict:
     """What to say, for as long as Vault holds a key that its pods refused; with it, what holds up the way back."""
     change, before = observed.status.rotation, observed.status.conditions
-    said = next((old for old in before if old.type == Is.STALLED and old.reason == "NewKeyRefused"), None)
+    told = {Is.STALLED, Is.AGENTS_CURRENT}
+    said = next((old for old in before if old.type in told and old.reason == "NewKeyRefused"), None)
     why = said.message.split(". Version")[0] if said else "the new key's pods did not start"
     held = f". The way back is held up: {worst.verdict.message}" if worst and worst.stalls and worst.verdict else ""
     return Verdict(
