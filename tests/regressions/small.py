@@ -24,7 +24,7 @@ from tests.reconcilers.world import condition_of, message_of
 from tests.regressions.virtual import VirtualLoop
 from voicekeys.api import names
 from voicekeys.model.digest import Digester
-from voicekeys.model.errors import ApiConflict, Retryable, StoreDown, VoiceKeysError
+from voicekeys.model.errors import ApiConflict, Retryable, SourceMissing, StoreDown, VoiceKeysError
 from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.payload import KeyVersion, Payload
 from voicekeys.model.secret import parse_secret
@@ -81,6 +81,8 @@ class _Vault:
         number = version or max(versions)
         if number in self._small.unreadable:
             raise StoreDown("VaultUnreachable", "it is down")
+        if number in self._small.lost:
+            raise SourceMissing("KeyMissing", "it was destroyed")
         return KeyVersion(number, EPOCH, Payload(versions[number]))
 
     async def close(self) -> None:
@@ -191,6 +193,7 @@ class Small:
         self.clock = _Clock(self.loop)
         self.vault_down = False
         self.unreadable: set[int] = set()
+        self.lost: set[int] = set()
         self.keys: dict[str, dict[int, dict[str, bytes]]] = {}
         self.events: list[tuple[str, str]] = []
         self.cluster = _Cluster(self)

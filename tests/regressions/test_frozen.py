@@ -38,6 +38,7 @@ def test_a_key_that_cannot_be_rendered_lets_a_failing_rollout_go_back(small: Sma
     assert small.annotations == {}
     assert small.reason("Stalled") == "FieldMissing", "that is what a person has to mend now"
     assert small.reason("AgentsCurrent") == "NewKeyRefused"
+    assert "Version 1 is kept in place of version 2" in small.message("AgentsCurrent")
     assert small.reason("SecretSynced") not in {"Synced", ""}
     small.end("new")
     small.controller()
@@ -97,6 +98,14 @@ def test_a_version_that_cannot_be_read_lets_late_pods_serve_after_all(small: Sma
     assert small.outcomes() == ["Completed"]
     assert "refusedDigest" not in small.status()["rotation"]
     assert small.is_true("Ready")
+
+
+def test_a_lost_version_is_what_is_said_of_a_way_back_that_cannot_be_taken(small: Small) -> None:
+    rolling(small, ready=False)
+    small.lost.add(1)
+    small.pass_by(700, 5)
+    assert small.reason("Stalled") == "PreviousKeyLost"
+    assert small.secret() == "two"
 
 
 def test_a_suspended_binding_sees_its_pods_end(small: Small) -> None:
