@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -68,15 +69,21 @@ def _bound(sock: socket.socket, address: tuple[str, int]) -> socket.socket:
 
 def holder_of(port: int) -> str:
     """Say who listens on a port: process and name where /proc shows them, else that it cannot be seen."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listeners(Path("/proc/net") / table, port)}
+    tables = [Path("/proc/net") / name for name in ("tcp", "tcp6")]
+    sockets = {f"socket:[{inode}]" for table in tables for inode in _listeners(table, port)}
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [str(fd.readlink()) for fd in (process / "fd").iterdir()]
-            if any(link == f"socket:[{inode}]" for link in links for inode in inodes):
+        # What cannot be read ended meanwhile, or is not ours to look at.
+        with contextlib.suppress(OSError):
+            if any(_target(link) in sockets for link in (process / "fd").iterdir()):
                 return f"process {process.name} ({(process / 'comm').read_text().strip()})"
-        except OSError:
-            continue  # it ended, or is not ours to look at
     return "a process that cannot be seen from here"
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def _listeners(table: Path, port: int) -> list[str]:

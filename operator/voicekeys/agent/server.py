@@ -91,6 +91,7 @@ class Server:
         """Take a new connection; the oldest that holds no drain goes if there are too many."""
         others = [one for one in self._connections if not one.holds]
         if len(others) >= self.limits.connections:
+            self.drop(others[0])
             others[0].abort()
         self._connections[connection] = None
 
@@ -199,15 +200,18 @@ class _Connection(asyncio.Protocol):
 
     def _end_of_head(self) -> int | None:
         """Where the head in the buffer ends; empty lines before it are skipped (RFC 9112 §2.2)."""
-        del self._buffer[: len(self._buffer) - len(self._buffer.lstrip(b"\r\n"))]
-        ends = [at + len(mark) for mark in (b"\r\n\r\n", b"\n\n") if (at := self._buffer.find(mark)) >= 0]
+        while self._buffer.startswith((b"\r", b"\n")):
+            del self._buffer[:1]
+        # No further than a head may be long: what a client sends ahead is not searched again for each request.
+        most = self._server.limits.head_bytes + 4
+        ends = [at + len(mark) for mark in (b"\r\n\r\n", b"\n\n") if (at := self._buffer.find(mark, 0, most)) >= 0]
         return min(ends, default=None)
 
     def _take(self, size: int) -> bytes:
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._transport is not None and len(self._buffer) <= self._server.limits.head_bytes:
+            self._transport.resume_reading()  # harmless where it was not paused
         return taken
 
     async def _more(self) -> None:
