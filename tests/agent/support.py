@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -156,6 +157,14 @@ class Program:
             start_new_session=True,
         )
         self.heard: list[str] = []
+        self._read = 0
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.heard.append(line)
 
     def tell(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -163,17 +172,22 @@ class Program:
         self.process.stdin.flush()
 
     def hear(self, start: str) -> str:
-        """The rest of the next line that starts so."""
-        assert self.process.stdout is not None
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            line = self.process.stdout.readline()
-            if not line:
-                break
-            self.heard.append(line)
-            if line.startswith(start):
-                return line.removeprefix(start).strip()
-        raise AssertionError(f"no line {start!r} in {''.join(self.heard)}")
+        """Wait for the next line that starts so; returns its rest."""
+
+        def look() -> list[str]:
+            while self._read < len(self.heard):
+                line = self.heard[self._read]
+                self._read += 1
+                if line.startswith(start):
+                    return [line.removeprefix(start).strip()]
+            assert self._reader.is_alive() or self._read < len(self.heard), f"no {start!r} in {self.said()}"
+            return []
+
+        return eventually(look, f"{start!r} in {self.said()}")[0]
+
+    def said(self) -> str:
+        """All that it has said so far."""
+        return "".join(self.heard)
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -183,10 +197,10 @@ class Program:
         return self.process.poll() is None
 
     def end(self) -> int:
-        """Wait for its end; returns the exit code."""
-        out, _ = self.process.communicate(timeout=PATIENCE)
-        self.heard.append(out or "")
-        return self.process.returncode
+        """Wait for its end; returns the exit code. What it said is all there then."""
+        code = self.process.wait(timeout=PATIENCE)
+        self._reader.join(timeout=PATIENCE)
+        return code
 
 
 @contextmanager
@@ -198,4 +212,8 @@ def running(path: Path, *args: str, **environment: str) -> Iterator[Program]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(program.process.pid, signal.SIGKILL)
-        program.process.communicate()
+        program.end()
+        for pipe in (program.process.stdin, program.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()

@@ -174,7 +174,7 @@ def test_a_drain_survives_its_leader(pool: Pool) -> None:
     assert pool.pod.calls()["drain"]["startedTime"][:19] == started[:19]
     again = pool.pod.hook()
     assert pool.do(other, "begin", "refused") == "refusing"
-    assert again.is_silent(2.5)  # longer than a new leader waits for others
+    assert again.is_silent(1.2)  # longer than a new leader waits for others
     pool.do(worker, "end", "ended")
     assert again.reply().json["state"] == "idle"
 
@@ -266,7 +266,7 @@ def test_workers_of_multiprocessing_are_one_pool(how: str) -> None:
         assert hook.reply().json["state"] == "idle"
 
 
-def test_a_fork_while_other_threads_begin_calls_leaves_no_lock_closed(make_pod: Callable[..., Pod]) -> None:
+def test_a_fork_while_other_threads_begin_calls_leaves_no_lock_closed() -> None:
     """Children are made at random moments; each must be able to take its own lock."""
     code = """
 import os, threading
@@ -338,7 +338,10 @@ def test_another_user_is_not_let_in() -> None:
     port = free_port()
     with peers.listen(port) as meeting:
         meeting.setblocking(True)
-        code = "import os,socket,sys; os.setuid(65534); s=socket.socket(socket.AF_UNIX); s.connect(eval(sys.argv[1])); s.recv(1)"
+        code = (
+            "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
+            "s.connect(eval(sys.argv[1])); s.recv(1)"
+        )
         stranger = subprocess.Popen([sys.executable, "-c", code, repr(peers.address(port))])
         try:
             accepted, _ = meeting.accept()

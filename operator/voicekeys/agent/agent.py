@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 import weakref
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, overload
 
 from voicekeys.agent import drain as state
 from voicekeys.agent.call import Call
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("voicekeys.agent")
 
 DEFAULT_PORT = 9909
+SETTLE_SECONDS = 5.0
 TEARDOWN_SECONDS = 1.0
 """Before the deadline SIGTERM is handed on all the same, so that the server can close what is left by itself."""
 
@@ -114,7 +115,7 @@ class Agent:
         *,
         host: str = "",
         token: str | None = None,
-        settle: float = 5.0,
+        settle: float | None = None,
         grace: float | None = None,
         key: VersionedKey | None = None,
         on_reload: Callable[[], object] | None = None,
@@ -130,7 +131,7 @@ class Agent:
             host: address to listen on; empty for all, as the kubelet comes from outside.
             token: the workload's token; default ``VOICEKEYS_DRAIN_TOKEN``. Without one everybody who reaches the port
                 can drain this agent; ``/calls`` then says ``"token": false``.
-            settle: seconds of a drain in which late calls are still taken.
+            settle: seconds in which late calls are still taken; default ``VOICEKEYS_SETTLE_SECONDS``, else 5.
             grace: the pod's terminationGracePeriodSeconds; default ``VOICEKEYS_GRACE_SECONDS``, else not known.
             key: the key that calls use: ``/calls`` names its version, ``/reload`` reads it again.
             on_reload: called on ``/reload`` after that, in a thread.
@@ -145,10 +146,10 @@ class Agent:
             ServeError: the port cannot be bound, or an environment variable is no number.
         """
         given = settings or Settings(
-            port=int(_number("VOICEKEYS_DRAIN_PORT", None) or DEFAULT_PORT) if port is None else port,
+            port=int(_number("VOICEKEYS_DRAIN_PORT", DEFAULT_PORT)) if port is None else port,
             host=host,
             token=token or os.environ.get("VOICEKEYS_DRAIN_TOKEN") or None,
-            settle=settle,
+            settle=_number("VOICEKEYS_SETTLE_SECONDS", SETTLE_SECONDS) if settle is None else settle,
             grace=_number("VOICEKEYS_GRACE_SECONDS", None) if grace is None else grace,
             key=key,
             on_reload=on_reload,
@@ -319,6 +320,10 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+@overload
+def _number(name: str, default: float) -> float: ...
+@overload
+def _number(name: str, default: None) -> float | None: ...
 def _number(name: str, default: float | None) -> float | None:
     """A number from the environment. Raises ServeError for anything else."""
     text = os.environ.get(name, "")

@@ -25,8 +25,10 @@ def work(port: int) -> None:
 
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
-    workers = [context.Process(target=work, args=(int(sys.argv[2]),), daemon=True) for _ in range(int(sys.argv[3]))]
+    multiprocessing.set_start_method(sys.argv[1])
+    workers = [
+        multiprocessing.Process(target=work, args=(int(sys.argv[2]),), daemon=True) for _ in range(int(sys.argv[3]))
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

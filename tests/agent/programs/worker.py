@@ -1,23 +1,25 @@
-"""A process of a pool, told by lines what to do: ``begin``, ``end``, ``serve``, ``fork``, ``active``, ``exit``.
+"""A process of a pool, told by lines what to do: ``begin``, ``end``, ``serve``, ``fork``, ``exit``.
 
-Each answers with a line: ``begun``, ``refused <phase>``, ``ended``, ``serving <port>``, ``child <pid>``, ``active <n>``.
+Each answers with a line: ``begun``, ``refused <phase>``, ``ended``, ``serving <port>``, ``child <pid>``.
 Arguments: ``serve`` or ``wait``, the port, seconds of settle.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from voicekeys import agent
+from voicekeys.agent.shared import AGENT
 
-settings = agent.Settings(port=int(sys.argv[2]), token=os.environ["VOICEKEYS_DRAIN_TOKEN"], settle=float(sys.argv[3]))
+settings = agent.Settings(
+    port=int(sys.argv[2]), token=os.environ["VOICEKEYS_DRAIN_TOKEN"], settle=float(sys.argv[3]), gather=0.7
+)
 calls: list[agent.Call] = []
 
 
 def serve() -> None:
-    from voicekeys.agent.shared import AGENT
-
     print("serving", AGENT.serve(settings=settings))
 
 
@@ -40,8 +42,6 @@ def obey(line: str) -> None:
         case "end":
             calls.pop().end()
             print("ended")
-        case "active":
-            print("active", agent.active())
         case "fork":
             if (pid := os.fork()) == 0:
                 calls.clear()
@@ -53,10 +53,8 @@ def obey(line: str) -> None:
 
 
 def serve_child() -> None:
-    """A forked child holds its call until its parent writes to a pipe of its own; here: until a signal ends it."""
-    import signal
-
-    signal.signal(signal.SIGUSR1, lambda *_: (calls.pop().end(), print("child ended")))
+    """A forked child holds its call until a signal ends it."""
+    signal.signal(signal.SIGUSR1, lambda *_: calls.pop().end())
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     while True:
         signal.pause()
