@@ -17,7 +17,7 @@ GUARDED = PROGRAMS / "guarded.py"
 
 
 def start(server: str, when: str, **environment: str) -> Iterator[Program]:
-    with running(GUARDED, server, str(free_port()), when, **environment) as program:
+    with running(GUARDED, server, when, **environment) as program:
         program.hear("ready")
         yield program
 
@@ -156,8 +156,8 @@ def test_a_second_worker_s_end_is_its_own() -> None:
     """One worker of a pool is told to end: it drains itself, and the pod goes on."""
     port = str(free_port())
     with (
-        running(GUARDED, "plain", "0", "before", DRAIN_PORT=port) as leader,
-        running(PROGRAMS / "guarded.py", "plain", "0", "before", DRAIN_PORT=port) as worker,
+        running(GUARDED, "plain", "before", DRAIN_PORT=port) as leader,
+        running(GUARDED, "plain", "before", DRAIN_PORT=port) as worker,
     ):
         leader.hear("ready")
         worker.hear("ready")

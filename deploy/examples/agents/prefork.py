@@ -4,7 +4,7 @@
     PORT=8080 WORKERS=3 VOICEKEYS_DRAIN_TOKEN=… python prefork.py
 
 The parent serves the contract before it forks: it outlives its workers, so the hook's connection never has to move.
-Each worker has its own guard, and joins with its first call.
+Its guard holds SIGTERM until all workers are idle. Workers join with their first call.
 """
 
 import os
@@ -18,7 +18,6 @@ from voicekeys import agent
 def work(listener: socket.socket) -> None:
     """One worker: a line in, a line out, one call at a time."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    agent.guard()
     while True:
         connection, _ = listener.accept()
         with connection, connection.makefile("rwb", buffering=0) as stream:
@@ -32,8 +31,9 @@ def work(listener: socket.socket) -> None:
 
 
 def main() -> None:
-    """Fork, and pass SIGTERM on to the workers; each ends after its last call."""
+    """Fork, and pass SIGTERM on to the workers, when it comes."""
     agent.serve()
+    agent.guard()
     listener = socket.create_server(("0.0.0.0", int(os.environ.get("PORT", "8080"))))
     children = []
     for _ in range(int(os.environ.get("WORKERS", "3"))):

@@ -26,6 +26,8 @@ logger = logging.getLogger("voicekeys.agent")
 
 DEFAULT_PORT = 9909
 SETTLE_SECONDS = 5.0
+ANSWER_SECONDS = 0.02
+"""Between the last call's end and SIGTERM to the server, if it came before: for held answers to go out."""
 TEARDOWN_SECONDS = 1.0
 """Before the deadline SIGTERM is handed on all the same, so that the server can close what is left by itself."""
 
@@ -48,6 +50,8 @@ class Agent:
         self._runtime: Runtime | None = None
         self._settings = Settings()
         self._must_join = False
+        self._is_serving = False
+        self._free_since: float | None = None
         _agents.add(self)
 
     # ---- calls
@@ -149,8 +153,8 @@ class Agent:
             port=int(_number("VOICEKEYS_DRAIN_PORT", DEFAULT_PORT)) if port is None else port,
             host=host,
             token=token or os.environ.get("VOICEKEYS_DRAIN_TOKEN") or None,
-            settle=_number("VOICEKEYS_SETTLE_SECONDS", SETTLE_SECONDS) if settle is None else settle,
-            grace=_number("VOICEKEYS_GRACE_SECONDS", None) if grace is None else grace,
+            settle=_settle(settle),
+            grace=_grace(grace),
             key=key,
             on_reload=on_reload,
         )
@@ -164,6 +168,7 @@ class Agent:
             if runtime.port == 0:
                 runtime.serve(settings)
                 self._settings = settings
+                self._is_serving = True
                 self._must_join = False
         return runtime.port
 
@@ -181,6 +186,8 @@ class Agent:
         Raises:
             RuntimeError: not in the main thread, or the loop hides its handlers.
         """
+        if not self._is_serving:
+            self._settings = Settings(settle=_settle(settle), grace=_grace(grace))
         self._guard_settle, self._guard_grace = settle, grace
         self._started()
         self._guard.install()
@@ -213,17 +220,23 @@ class Agent:
     def _look_for_leaks(self) -> float | None:
         new, due = self._ledger.note_leaks()
         if new:
+            self._wake()
             logger.warning("%d call(s) are older than their max_call and count as leaked; a drain waits for them", new)
         return due
 
     def _look_at_signal(self, now: float) -> float | None:
         """What SIGTERM asks for. Returns when its deadline is."""
         guard, ledger = self._guard, self._ledger
+        may_end = self._may_end()
+        self._free_since = (self._free_since or now) if may_end else None
         if not guard.is_requested or guard.may_pass:
             return None
-        if ledger.pool.started is None and ledger.own.started is None:
+        if ledger.pool.started is None:
             self._begin(now)
-        if self._may_end():
+        if self._free_since is not None:
+            # What was held until now is answered first: the process may be gone a moment after the signal.
+            if now < self._free_since + ANSWER_SECONDS:
+                return self._free_since + ANSWER_SECONDS
             guard.pass_on()
             return None
         deadline = self._deadline()
@@ -240,16 +253,19 @@ class Agent:
         runtime = self._runtime
         settle = self._settings.settle if self._guard_settle is None else self._guard_settle
         grace = self._settings.grace if self._guard_grace is None else self._guard_grace
-        if grace is None:
-            grace = _number("VOICEKEYS_GRACE_SECONDS", None)
-        own = runtime is None or not runtime.is_all_there_is
-        self._ledger.decide(lambda drain: state.begun(drain, now, settle, grace), own=own)
-        self._wake()
+        alone = runtime is not None and runtime.is_all_there_is
+        # A leader that is not yet sure to be alone drains itself, and the pod when it is.
+        if alone or self._ledger.own.started is None:
+            self._ledger.decide(lambda drain: state.begun(drain, now, settle, grace), own=not alone)
+            self._wake()
 
     def _may_end(self) -> bool:
-        pool, own = self._ledger.pool, self._ledger.own
+        pool, own, runtime = self._ledger.pool, self._ledger.own, self._runtime
         if pool.released or own.released:
             return True
+        if runtime is not None and runtime.is_holding_back:
+            # The hook's connection is here: it must not break while another process has calls.
+            return False
         return (pool.closed or own.closed) and len(self._ledger) == 0
 
     def _deadline(self) -> float | None:
@@ -332,3 +348,11 @@ def _number(name: str, default: float | None) -> float | None:
     except ValueError:
         message = f"{name} is no number of seconds"
         raise ServeError(message) from None
+
+
+def _settle(given: float | None) -> float:
+    return _number("VOICEKEYS_SETTLE_SECONDS", SETTLE_SECONDS) if given is None else given
+
+
+def _grace(given: float | None) -> float | None:
+    return _number("VOICEKEYS_GRACE_SECONDS", None) if given is None else given

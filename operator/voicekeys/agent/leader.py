@@ -96,6 +96,11 @@ class Leader:
         """Whether the pool is this process."""
         return len(self._pool) <= 1 and self._pool.is_complete(self._core.now())
 
+    @property
+    def is_holding_back(self) -> bool:
+        """Whether the pod drains, and is not done."""
+        return self._core.ledger.pool.started is not None and not self._may_answer(self._core.now())
+
     # ---- looking
 
     def step(self) -> float | None:

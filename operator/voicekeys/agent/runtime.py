@@ -94,6 +94,11 @@ class Runtime:
         """Whether this process serves the drain, and no other has a part in it. On the runtime's own thread only."""
         return isinstance(self._role, Leader) and self._role.is_alone
 
+    @property
+    def is_holding_back(self) -> bool:
+        """Whether this process leads a drain that may not be answered yet. On the runtime's own thread only."""
+        return isinstance(self._role, Leader) and self._role.is_holding_back
+
     def close(self) -> None:
         """Stop serving and end the thread; live calls of this process are no longer counted anywhere."""
         if self._thread.is_alive():
@@ -139,9 +144,10 @@ class Runtime:
         self._woken = False
         due: list[float | None] = []
         try:
-            due.append(self._duties())
+            # The pool first: the duties rest on what it knows, and wake us again for what they change.
             if self._role is not None:
                 due.append(self._role.step())
+            due.append(self._duties())
         except Exception:  # noqa: BLE001 - whatever it was, the drain must be served
             logger.exception("the drain could not be looked after; it is tried again")
             due.append(self._now() + 1.0)

@@ -1,7 +1,7 @@
-"""Servers with a guard, each as people start it. Arguments: which server, its port, when the guard comes (before, startup).
+"""Programs with a guard. Arguments: whose handler SIGTERM has (plain, loop, default), when the guard comes.
 
-Each takes WebSockets on ``/media`` and echoes, but for ``plain`` and ``loop``, which take lines on standard input:
-``begin``, ``end``. Says ``ready``, ``begun``, ``ended``, ``stopping`` (the server's own handler ran), ``interrupted``.
+Takes lines on standard input: ``begin``, ``end``. Says ``ready``, ``begun``, ``ended``, ``stopping`` (the program's own
+handler ran), ``interrupted``.
 """
 
 from __future__ import annotations
@@ -11,43 +11,16 @@ import os
 import signal
 import sys
 import threading
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-import uvicorn
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
 
 from voicekeys import agent
 from voicekeys.agent.shared import AGENT
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.websockets import WebSocket
-
-server, port, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+how, when = sys.argv[1], sys.argv[2]
 calls: list[agent.Call] = []
 
 
 def guard() -> None:
     agent.guard(settle=float(os.environ.get("SETTLE", "0")))
-
-
-async def talk(websocket: WebSocket) -> None:
-    await websocket.accept()
-    async for frame in websocket.iter_bytes():
-        await websocket.send_bytes(frame)
-
-
-@asynccontextmanager
-async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-    if when == "startup":
-        guard()
-    yield
-    print("stopping", flush=True)
 
 
 def listen() -> None:
@@ -65,17 +38,6 @@ def stopping(stop: threading.Event | asyncio.Event) -> None:
     """The server's own handler."""
     print("stopping", flush=True)
     stop.set()
-
-
-def run_uvicorn() -> None:
-    uvicorn.run(application(), port=port, log_level="warning", loop="asyncio")
-
-
-def run_hypercorn() -> None:
-    config = Config()
-    config.bind = [f"127.0.0.1:{port}"]
-    config.graceful_timeout = 0.1
-    asyncio.run(serve(application(), config))  # type: ignore[arg-type]
 
 
 def run_plain() -> None:
@@ -117,11 +79,6 @@ def run_loop() -> None:
         print("interrupted", flush=True)
 
 
-def application() -> agent.CallMiddleware:
-    app = Starlette(routes=[WebSocketRoute("/media", talk)], lifespan=lifespan)
-    return agent.CallMiddleware(app, guard=False)
-
-
 if os.environ.get("DRAIN_PORT"):
     AGENT.serve(
         settings=agent.Settings(
@@ -132,9 +89,7 @@ if when == "before":
     guard()
 threading.Thread(target=listen, daemon=True).start()
 {
-    "uvicorn": run_uvicorn,
-    "hypercorn": run_hypercorn,
     "plain": run_plain,
     "default": run_default,
     "loop": run_loop,
-}[server]()
+}[how]()
