@@ -221,12 +221,16 @@ def _joined(params: Params | None) -> bytes:
 
 def _forms(url: str) -> list[str]:
     """The URL as it is, with its scheme's port, and without a port: Twilio's own clients differ in that."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        given = parts.port
+    except ValueError:  # no URL, or no port: Twilio has signed none like it
+        raise BadSignature("this is no URL that Twilio could have called") from None
     if not parts.hostname:
         return [url]
     user = f"{parts.username}:{parts.password}@" if parts.username else ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.netloc.rpartition("@")[2].partition(":")[0]
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = given or (443 if parts.scheme == "https" else 80)
     bare = urlunsplit(parts._replace(netloc=f"{user}{host}"))
     full = urlunsplit(parts._replace(netloc=f"{user}{host}:{port}"))
     return list(dict.fromkeys([url, bare, full]))
