@@ -94,6 +94,7 @@ def _bound(world: World, *, replicas: int = 2, **rollout: Any) -> None:
     world.bind(agents=AGENT, rollout=rollout)
     world.wait("Deployment rolled out", world.rolled_out)
     world.ready(version=1)
+    world.aged()
 
 
 def _first(world: World) -> None:
