@@ -108,6 +108,7 @@ def _bound(world: World, *, replicas: int = 2, kind: str = "Deployment", **rollo
     world.bind(agents=[objects.agent(kind=kind)], rollout=rollout)
     world.wait(f"{kind} rolled out", lambda: world.rolled_out(kind=kind))
     world.ready(version=1)
+    world.aged()
 
 
 def _first(world: World) -> None:

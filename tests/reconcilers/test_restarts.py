@@ -126,6 +126,7 @@ def test_a_handled_sync_now_and_a_refused_key_stay_so_across_a_restart(tenant: W
     tenant.idle(version=1)
     tenant.sync_now(value="once")
     tenant.wait("handled", lambda: tenant.binding()["status"].get("handled", {}).get("syncNow") == "once")
+    tenant.aged()
     break_new_pods(tenant)
     tenant.change(api_key="bad-0002")
     tenant.wait("rolled back", lambda: tenant.binding()["status"].get("history"))

@@ -84,6 +84,7 @@ def refused(world: World, **rollout: str) -> Object:
     world.bind(agents=[objects.agent()], rollout={"timeout": "6s", **rollout})
     world.deploy()
     world.idle(version=1)
+    world.aged()
     break_new_pods(world)
     world.change(api_key="bad-0002")
     raw: Object = world.wait(
@@ -110,6 +111,7 @@ def test_pods_that_never_start_bring_the_old_key_back(world: World) -> None:
     world.bind(agents=[objects.agent()], rollout={"timeout": "6s"})
     world.deploy()
     world.idle(version=1)
+    world.aged()
     before = {pod["metadata"]["uid"] for pod in world.pods()}
     (first,) = world.replica_sets()
     break_new_pods(world)
@@ -183,6 +185,7 @@ def test_a_rollback_without_the_previous_version_says_so(world: World) -> None:
     world.bind(agents=[objects.agent()], rollout={"timeout": "8s"})
     world.deploy()
     world.idle(version=1)
+    world.aged()
     break_new_pods(world)
     world.change(api_key="bad-0002")
     world.until("Reconciling", "True", "Rolling")
@@ -202,6 +205,7 @@ def test_a_third_key_in_the_middle_of_a_rollback_rolls_forward(world: World) -> 
     world.bind(agents=[objects.agent()], rollout={"timeout": "6s"})
     world.deploy()
     world.idle(version=1)
+    world.aged()
     break_new_pods(world)
     world.change(api_key="bad-0002")
     world.until("Stalled", "True", "NewKeyRefused")
@@ -219,6 +223,7 @@ def test_two_workloads_of_which_one_refuses_both_go_back(world: World) -> None:
     world.deploy("good", replicas=2)
     world.deploy("bad", replicas=2)
     world.idle(version=1)
+    world.aged()
     bad = world.get("Deployment", "bad")
     assert bad is not None
     time.sleep(SAME_SECOND)

@@ -114,6 +114,10 @@ class World:
         """Call Vault as root; `{}` stands for the namespace, as in `secret/delete/{}/key`."""
         return self.lab.vault(method, path.replace("{}", self.namespace), body)
 
+    def aged(self) -> None:
+        """Let pods be older than the next change: one that starts in the second of a change may read either key."""
+        time.sleep(1.5)
+
     # ---- what people see
 
     def path(self, kind: str, name: str) -> str:

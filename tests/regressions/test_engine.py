@@ -31,6 +31,7 @@ def begin(world: World, *, replicas: int = 2, pod: Any = None, rollout: Any = No
     world.bind(agents=AGENTS, rollout=rollout or {"propagation": "1s"})
     world.ready(version=1)
     world.wait("rolled out", world.rolled_out)
+    world.aged()
 
 
 def old_pods(world: World) -> list[Any]:
