@@ -11,7 +11,18 @@ from tests.reconcilers.harness import found
 if TYPE_CHECKING:
     from tests.reconcilers.world import World
 
-_TIMED = frozenset({"lastTransitionTime", "createdTime", "startedTime", "finishedTime", "writtenTime", "patchedTime"})
+_TIMED = frozenset(
+    {
+        "lastTransitionTime",
+        "createdTime",
+        "startedTime",
+        "finishedTime",
+        "writtenTime",
+        "patchedTime",
+        "divergedTime",
+        "previousDivergedTime",
+    }
+)
 _POD = re.compile(r"\b(agent(?:-[a-z0-9]+)?)-[a-z0-9]{5}\b")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests import gen
 from tests.policies.rollouts import ADOPTED, PATCHED, progress
+from voicekeys.policies import records
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do
 
@@ -22,7 +23,7 @@ def pod(*, ready: bool, created: datetime | None = None, since: datetime | None 
 
 
 def test_nothing_got_on_before_the_patch() -> None:
-    assert policy.progressed(ADOPTED, [pod(ready=True, since=gen.at(9))]) is None
+    assert records.progressed(ADOPTED, [pod(ready=True, since=gen.at(9))]) is None
 
 
 CASES = {
@@ -37,7 +38,7 @@ CASES = {
 
 @pytest.mark.parametrize(("pods", "expected"), CASES.values(), ids=CASES)
 def test_when_it_last_got_on(pods: list[Pod], expected: datetime) -> None:
-    assert policy.progressed(PATCHED, pods) == expected
+    assert records.progressed(PATCHED, pods) == expected
 
 
 def test_a_rollout_that_gets_on_is_not_late() -> None:

@@ -143,7 +143,7 @@ AFTER = {
             Do.HOLD,
             Verdict(
                 "WaitingForResume",
-                f"{ID} is paused and carries the new key: its pods restart when you resume it (kubectl rollout resume)",
+                f"{ID} is paused and carries the new key: resume it, and its pods restart (kubectl rollout resume)",
             ),
         ),
     ),

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from voicekeys.api.status import MAX_HISTORY, HistoryEntry, Outcome, Phase, RotationStatus
-from voicekeys.policies import rollout
+from voicekeys.policies import records
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,7 +73,7 @@ def begun(status: BindingStatus, baseline: str, change: Change, now: datetime) -
         change: what is to be.
         now: wall time.
     """
-    agents = tuple(rollout.diverged(agent, change.digest, now) for agent in status.agents)
+    agents = tuple(records.diverged(agent, change.digest, now) for agent in status.agents)
     return _begun(status if agents == status.agents else replace(status, agents=agents), baseline, change, now)
 
 
@@ -145,7 +145,7 @@ def _once_more(agent: AgentStatus, refused: str, moment: datetime) -> AgentStatu
         return agent
     # A container of the refused template that crashed has read the Secret anew, and with it the key of before (K13).
     reread = agent.digest == refused and agent.diverged_time is not None
-    return replace(rollout.doubted(agent) if reread else agent, patched_time=moment)
+    return replace(records.doubted(agent) if reread else agent, patched_time=moment)
 
 
 def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:

@@ -148,7 +148,7 @@ def _suspended(observed: Observed, draft: Draft) -> None:
     message = f"{what} stops every act: nothing is read, written or restarted until it is taken back"
     draft.true(Is.SUSPENDED, "Suspended", message)
     if observed.status.observed_generation != observed.generation and observed.status.secret is not None:
-        edited = "the binding was edited since: its Secret follows when the suspend is taken back"
+        edited = "the binding was edited since: take the suspend back, and its Secret follows"
         draft.unknown(Is.SECRET_SYNCED, "Suspended", edited)
     draft.keep(*(kind for kind in Is if kind not in {Is.READY, Is.RECONCILING, Is.STALLED, Is.SUSPENDED}))
     was_ready = any(old.type == Is.READY and old.status == "True" for old in observed.status.conditions)

@@ -11,8 +11,7 @@ from voicekeys.api.names import DIGEST_ANNOTATION, trigger_annotation
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
-from voicekeys.policies import preflight
-from voicekeys.policies import rollout as policy
+from voicekeys.policies import preflight, records
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Case:
 
     def trigger(self, recorded: AgentStatus) -> str:
         """The trigger that pods on the wanted key have."""
-        return policy.target_trigger(recorded, self.wanted.digest)
+        return records.target_trigger(recorded, self.wanted.digest)
 
     def surplus(self, recorded: AgentStatus, mine: SeenPods) -> int:
         """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready."""
@@ -91,7 +90,7 @@ class Case:
         Args:
             baseline: digest of the data that the Secret had.
         """
-        trigger = self.workload.triggers.get(self.annotation, "").partition(policy.AGAIN)[0]
+        trigger = self.workload.triggers.get(self.annotation, "").partition(records.AGAIN)[0]
         stamp = self.observed.secret.annotations.get(DIGEST_ANNOTATION) if self.observed.secret else None
         other_key = stamp not in {None, self.wanted.digest} and baseline == self.wanted.digest
         return trigger not in {"", self.wanted.digest} and not other_key
@@ -116,7 +115,7 @@ class Case:
         """The trigger to patch; not one of pods that are older than what the Secret holds."""
         taken = {pod.triggers.get(self.annotation, "") for pod in self.older(mine)}
         doubtful = self.doubts(recorded.previous_trigger or "", recorded.previous_diverged_time, mine)
-        return policy.next_trigger(recorded, self.wanted.digest, taken, doubtful=doubtful)
+        return records.next_trigger(recorded, self.wanted.digest, taken, doubtful=doubtful)
 
     def follow(self, recorded: AgentStatus, mine: SeenPods, trigger: str) -> AgentStatus:
         """Bring the set of pods on the old key up to date."""

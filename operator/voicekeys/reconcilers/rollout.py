@@ -13,7 +13,7 @@ from voicekeys.model.errors import ApiConflict, Waiting
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
-from voicekeys.policies import preflight, rotation
+from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.reconcilers.case import (
@@ -131,14 +131,14 @@ class Rollouts:
         seen = self._seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
         mine = case.mine(seen, recorded)
         if late and any(on_old_key.may_differ(pod, LONG_AGO, case.written()) for pod in mine.alive.values()):
-            recorded = policy.doubted(recorded)
+            recorded = records.doubted(recorded)
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
         if recorded.strips and not current and not case.older(mine):
             # Whatever the template says, every pod that is left has started with what the Secret holds.
-            recorded = policy.patched(recorded, recorded.trigger or "", case.wanted.digest)
+            recorded = records.patched(recorded, recorded.trigger or "", case.wanted.digest)
         if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
-            recorded = policy.doubted(recorded)
+            recorded = records.doubted(recorded)
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, counted(case, recorded, mine))
 
@@ -220,7 +220,7 @@ class Rollouts:
             return step, case.follow_older(recorded, mine)
         # Until the template is patched, the pods of former changes go on to end.
         recorded = case.follow(recorded, mine, (recorded.trigger or "") if waiting else case.trigger(recorded))
-        return step, policy.finish(recorded) if step.do is Do.NOTHING else recorded
+        return step, records.finish(recorded) if step.do is Do.NOTHING else recorded
 
     def _recorded(self, case: Case, status: AgentStatus | None) -> AgentStatus:
         """What is known of an agent, reconciled with what its workload carries now."""
@@ -232,20 +232,20 @@ class Rollouts:
             baseline = self._first_sight.setdefault((observed.record.uid, workload.uid), told)
         else:
             self._first_sight.pop((observed.record.uid, workload.uid), None)
-        recorded = policy.adopt(case.agent, status, workload, case.annotation, baseline)
+        recorded = records.adopt(case.agent, status, workload, case.annotation, baseline)
         if status is None or status.digest is None or status.uid != workload.uid:
             return recorded
         edited = recorded.trigger not in {status.trigger, status.intended_trigger}
         if edited and status.digest == wanted.digest != recorded.digest:
             removed = policy.trigger_removed(workload, case.annotation)
             self._outcome.event(observed.record, "Warning", "TriggerRemoved", removed)
-            return policy.stripped(status, recorded)
+            return records.stripped(status, recorded)
         if status.patched_time is not None:
             return recorded
         if recorded.digest == wanted.digest and recorded.trigger != status.trigger:
             # The template was patched together with another binding's, without our intent.
-            begun = policy.begin(status, recorded.trigger or "", observed.now.replace(microsecond=0))
-            return policy.patched(begun, recorded.trigger or "", wanted.digest)
+            begun = records.begin(status, recorded.trigger or "", observed.now.replace(microsecond=0))
+            return records.patched(begun, recorded.trigger or "", wanted.digest)
         return recorded
 
     def _progress(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> policy.Progress:
@@ -254,7 +254,7 @@ class Rollouts:
         owned = case.owned(mine)
         old = [pod for pod in owned if on_old_key.is_old(pod, case.annotation, trigger)]
         new = [pod for pod in owned if not on_old_key.is_old(pod, case.annotation, trigger)]
-        since = policy.progressed(recorded, new)
+        since = records.progressed(recorded, new)
         if since is not None:
             settled = case.workload.settled
             since = observed.now - self._stopwatch.look(observed.name, case.workload.id, since, counts=settled)
@@ -266,7 +266,7 @@ class Rollouts:
             desired=case.wanted.digest,
             ready_at=case.ready_at(),
             settings=observed.spec.rollout,
-            spent=policy.spent(policy.restarted(recorded), observed.now, others),
+            spent=records.spent(records.restarted(recorded), observed.now, others),
             old_serving=sum(1 for pod in old if not pod.terminating and not pod.ended),
             troubled=[pod for pod in new if pod.trouble and not pod.ready],
             rolling_back=bool(case.wanted.refused),
@@ -288,7 +288,7 @@ class Rollouts:
         """Record the intent to patch: who is on the old key, the way back."""
         observed, draft = case.observed, case.draft
         now, trigger = observed.now.replace(microsecond=0), case.next_trigger(recorded, mine)
-        begun = policy.begin(recorded, trigger, now)
+        begun = records.begin(recorded, trigger, now)
         if case.wanted.refused:  # a way back keeps what it goes back to, and costs no restart of the budget
             begun = replace(recorded, patched_time=now, intended_trigger=trigger)
         begun = case.follow(begun, mine, trigger)
@@ -303,7 +303,7 @@ class Rollouts:
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
         await self._annotate(workload, triggers)
         self._outcome.event(observed.record, "Normal", "RolloutStarted", f"{workload.id} restarts on the new key")
-        return policy.patched(begun, trigger, case.wanted.digest)
+        return records.patched(begun, trigger, case.wanted.digest)
 
     async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
@@ -323,5 +323,5 @@ class Rollouts:
 def _rekeyed(observed: Observed, draft: Draft, wanted: Wanted) -> BindingStatus:
     before = observed.status.secret.digest if observed.status.secret else None
     baseline = draft.baseline or wanted.digest
-    agents = tuple(policy.rekeyed(agent, before, baseline) for agent in draft.status.agents)
+    agents = tuple(records.rekeyed(agent, before, baseline) for agent in draft.status.agents)
     return replace(draft.status, agents=agents)

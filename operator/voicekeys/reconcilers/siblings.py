@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from voicekeys.api.names import trigger_annotation
 from voicekeys.api.status import Phase
 from voicekeys.model.verdict import Verdict
-from voicekeys.policies import preflight
-from voicekeys.policies import rollout as policy
+from voicekeys.policies import preflight, records
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from voicekeys.model.workload import Workload
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
 
-COALESCE = policy.ONE_RESTART
+COALESCE = records.ONE_RESTART
 """How long a restart waits for that of another binding of the same workload which is as good as due."""
 
 INTENT_PAUSE = timedelta(milliseconds=300)
@@ -47,15 +46,15 @@ class Siblings:
     def restarts(self, binding: Name, workload: Workload) -> list[datetime]:
         """When other bindings restarted this workload."""
         agents = (_agent(other, workload) for other in self._of(binding, workload))
-        return [moment for agent in agents if agent is not None for moment in policy.restarted(agent)]
+        return [moment for agent in agents if agent is not None for moment in records.restarted(agent)]
 
     def along(self, binding: Name, workload: Workload, last: Sequence[datetime]) -> list[str]:
         """The other bindings whose restart of this workload is the same one: either key may be what its pods refuse."""
         found = []
         for other in self._of(binding, workload):
             agent = _agent(other, workload)
-            theirs = policy.restarted(agent) if agent is not None else ()
-            if any(abs(one - own) < policy.ONE_RESTART for own in last for one in theirs):
+            theirs = records.restarted(agent) if agent is not None else ()
+            if any(abs(one - own) < records.ONE_RESTART for own in last for one in theirs):
                 found.append(other.name.name)
         return found
 
@@ -103,7 +102,7 @@ class Siblings:
 
 def _trigger(agent: AgentStatus, digest: str) -> str:
     intended = agent.intended_trigger
-    return policy.target_trigger(agent, digest) if intended is None else intended
+    return records.target_trigger(agent, digest) if intended is None else intended
 
 
 def _together(other: BindingRecord, workload: Workload, wake: datetime) -> Step:

@@ -13,7 +13,7 @@ from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import ApiForbidden, ApiInvalid, SourceError, Terminal, Waiting
 from voicekeys.model.secret import parse_secret
 from voicekeys.model.verdict import Verdict
-from voicekeys.policies import access, freshness, render, rollout, rotation
+from voicekeys.policies import access, freshness, records, render, rotation
 from voicekeys.policies import secret as policy
 from voicekeys.reconcilers.way_back import Wanted, WayBack
 
@@ -240,7 +240,7 @@ class Sync:
         secret = draft.status.secret or SecretStatus(observed.record.secret.name, draft.baseline)
         if secret.name != observed.record.secret.name and draft.baseline == UNKNOWN_DIGEST:
             # The binding moved to a Secret that held another key: who read that, no digest of before tells.
-            draft.status = replace(draft.status, agents=tuple(map(rollout.doubted, draft.status.agents)))
+            draft.status = replace(draft.status, agents=tuple(map(records.doubted, draft.status.agents)))
         started = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         secret = replace(secret, name=observed.record.secret.name, digest=draft.baseline)
         draft.status = replace(started, secret=secret, digest_key=self._digester.key_id)

@@ -15,6 +15,7 @@ from tests.policies.rollouts import ADOPTED, BLOCK, PATCHED, SETTINGS, progress,
 from voicekeys.api.binding import Agent, AgentKind, Rollout
 from voicekeys.api.names import trigger_annotation
 from voicekeys.api.status import MAX_RESTARTS, AgentStatus, OldPod
+from voicekeys.policies import records
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 
@@ -69,26 +70,26 @@ ADOPTIONS = {
 
 @pytest.mark.parametrize(("status", "workload", "after"), ADOPTIONS.values(), ids=ADOPTIONS)
 def test_adoption(status: AgentStatus | None, workload: Workload, after: AgentStatus) -> None:
-    assert policy.adopt(AGENT, status, workload, NOTE, "base") == after
+    assert records.adopt(AGENT, status, workload, NOTE, "base") == after
 
 
 def test_adoption_restarts_nothing() -> None:
-    adopted = policy.adopt(AGENT, None, gen.deployment(gen.trigger("of another time")), NOTE, "d2")
+    adopted = records.adopt(AGENT, None, gen.deployment(gen.trigger("of another time")), NOTE, "d2")
     assert policy.decide(progress(adopted), None) == Step(Do.NOTHING)
 
 
 def test_a_lost_fingerprint_key_restarts_nothing_and_forgets_no_old_pod() -> None:
-    based = policy.rekeyed(replace(PATCHED, old_pods=(OLD_POD,)), "d2", "n2")
+    based = records.rekeyed(replace(PATCHED, old_pods=(OLD_POD,)), "d2", "n2")
     assert based == replace(PATCHED_ANEW, digest="n2", old_pods=(OLD_POD,))
     assert policy.decide(progress(based, desired="n2"), None).do is Do.WATCH
     assert policy.decide(progress(based, desired="n2", old_serving=0), None) == Step(Do.NOTHING)
 
 
 def test_a_lost_fingerprint_key_forgets_no_restart_that_was_to_come() -> None:
-    held = policy.rekeyed(ADOPTED, "d2", "n2")
+    held = records.rekeyed(ADOPTED, "d2", "n2")
     assert policy.decide(progress(held, desired="n2"), None).do is Do.PATCH
-    assert policy.rekeyed(replace(ADOPTED, digest=None), "d2", "n2").digest == "n2"
-    assert policy.rekeyed(ADOPTED, None, "n2").digest == "n2"
+    assert records.rekeyed(replace(ADOPTED, digest=None), "d2", "n2").digest == "n2"
+    assert records.rekeyed(ADOPTED, None, "n2").digest == "n2"
 
 
 TRIGGERS = {
@@ -104,7 +105,7 @@ TRIGGERS = {
 
 @pytest.mark.parametrize(("status", "desired", "trigger"), TRIGGERS.values(), ids=TRIGGERS)
 def test_the_target_trigger(status: AgentStatus, desired: str, trigger: str) -> None:
-    assert policy.target_trigger(status, desired) == trigger
+    assert records.target_trigger(status, desired) == trigger
 
 
 NEXT = {
@@ -125,29 +126,29 @@ def test_the_next_trigger(
     doubtful: bool,  # noqa: FBT001
     trigger: str,
 ) -> None:
-    assert policy.next_trigger(status, desired, taken, doubtful=doubtful) == trigger
+    assert records.next_trigger(status, desired, taken, doubtful=doubtful) == trigger
 
 
 def test_a_change_back_in_flight_is_a_restart_of_the_budget() -> None:
-    back = policy.patched(policy.begin(PATCHED, "", gen.at(5)), "", "d1")
-    assert policy.restarted(back) == (gen.NOW, gen.at(5))
+    back = records.patched(records.begin(PATCHED, "", gen.at(5)), "", "d1")
+    assert records.restarted(back) == (gen.NOW, gen.at(5))
 
 
 def test_since_when_the_secret_differs_is_kept_for_both_templates() -> None:
-    held = policy.diverged(ADOPTED, "d2", gen.at(1))
-    assert policy.diverged(held, "d3", gen.at(9)).diverged_time == gen.at(1)
-    assert policy.diverged(held, "d1", gen.at(9)) == held, "that it returned is no reason to forget it"
-    rolling = policy.patched(policy.begin(held, "d2", gen.at(6)), "d2", "d2")
+    held = records.diverged(ADOPTED, "d2", gen.at(1))
+    assert records.diverged(held, "d3", gen.at(9)).diverged_time == gen.at(1)
+    assert records.diverged(held, "d1", gen.at(9)) == held, "that it returned is no reason to forget it"
+    rolling = records.patched(records.begin(held, "d2", gen.at(6)), "d2", "d2")
     assert (rolling.diverged_time, rolling.previous_diverged_time) == (None, gen.at(1))
-    back = policy.diverged(rolling, "d1", gen.at(20))
+    back = records.diverged(rolling, "d1", gen.at(20))
     assert (back.diverged_time, back.previous_diverged_time) == (gen.at(20), gen.at(1))
-    there = policy.patched(back, "", "d1")
+    there = records.patched(back, "", "d1")
     assert there.diverged_time == gen.at(1)
-    assert policy.finish(there).diverged_time is None
+    assert records.finish(there).diverged_time is None
 
 
 def test_begin_records_the_way_back() -> None:
-    begun = policy.begin(ADOPTED, "d2", gen.NOW)
+    begun = records.begin(ADOPTED, "d2", gen.NOW)
     assert begun == replace(
         ADOPTED,
         previous_trigger="",
@@ -159,49 +160,49 @@ def test_begin_records_the_way_back() -> None:
 
 
 def test_a_change_that_overtakes_another_goes_back_to_what_was_proven_before_both() -> None:
-    begun = policy.begin(PATCHED, "d3", gen.at(5))
+    begun = records.begin(PATCHED, "d3", gen.at(5))
     assert (begun.previous_trigger, begun.previous_digest) == ("", "d1")
     assert begun.restarts == (gen.NOW, gen.at(5))
 
 
 def test_an_intent_without_a_patch_costs_no_restart() -> None:
     """Killed between the two, the operator writes the intent anew; the workload restarts once."""
-    begun = policy.begin(policy.begin(ADOPTED, "d2", gen.NOW), "d2", gen.at(5))
+    begun = records.begin(records.begin(ADOPTED, "d2", gen.NOW), "d2", gen.at(5))
     assert begun.restarts == (gen.at(5),)
     assert (begun.previous_trigger, begun.previous_digest) == (ADOPTED.trigger, ADOPTED.digest)
 
 
 def test_finish_drops_the_way_back() -> None:
-    done = policy.finish(PATCHED)
+    done = records.finish(PATCHED)
     assert done == gen.agent_status(trigger="d2", digest="d2", restarts=(gen.NOW,))
 
 
 def test_a_restart_counts_for_an_hour() -> None:
-    assert policy.spent(restarts(1, 59.9, 60, 90), gen.NOW) == restarts(59.9, 1)
+    assert records.spent(restarts(1, 59.9, 60, 90), gen.NOW) == restarts(59.9, 1)
 
 
 def test_what_bindings_did_together_counts_as_one_restart() -> None:
     own, others = [gen.at(1), gen.at(4)], [gen.at(second) for second in (0, 3, 9, 14, 16, 40)]
-    assert policy.spent(own, gen.at(50), others) == [gen.at(1), gen.at(4), gen.at(14), gen.at(40)]
+    assert records.spent(own, gen.at(50), others) == [gen.at(1), gen.at(4), gen.at(14), gen.at(40)]
 
 
 def test_a_bindings_own_restarts_all_count() -> None:
     own = [gen.at(second) for second in (0, 1, 2)]
-    assert policy.spent(own, gen.at(5)) == own
+    assert records.spent(own, gen.at(5)) == own
 
 
 def test_an_intent_is_no_restart_until_the_template_carries_it() -> None:
-    intended = policy.begin(ADOPTED, "d2", gen.NOW)
-    assert policy.restarted(intended) == ()
-    assert policy.restarted(policy.patched(intended, "d2", "d2")) == (gen.NOW,)
-    assert policy.restarted(policy.finish(policy.patched(intended, "d2", "d2"))) == (gen.NOW,)
+    intended = records.begin(ADOPTED, "d2", gen.NOW)
+    assert records.restarted(intended) == ()
+    assert records.restarted(records.patched(intended, "d2", "d2")) == (gen.NOW,)
+    assert records.restarted(records.finish(records.patched(intended, "d2", "d2"))) == (gen.NOW,)
 
 
 def test_as_many_restarts_are_kept_as_the_largest_budget_counts() -> None:
     """A budget beyond what is remembered would never be spent."""
     status = ADOPTED
     for second in range(80):
-        status = policy.patched(policy.begin(status, f"d{second}", gen.at(second)), f"d{second}", f"d{second}")
+        status = records.patched(records.begin(status, f"d{second}", gen.at(second)), f"d{second}", f"d{second}")
     assert len(status.restarts) == MAX_RESTARTS == 60
     settings = Rollout(max_restarts_per_hour=60)
     held = policy.decide(progress(replace(status, digest="d1"), spent=status.restarts, settings=settings), None)
@@ -236,7 +237,7 @@ def test_no_state_breaks_an_invariant(
     state = progress(
         PATCHED if patched else ADOPTED,
         ready_at=gen.at(ready),
-        spent=policy.spent([now - timedelta(seconds=one) for one in ago], now),
+        spent=records.spent([now - timedelta(seconds=one) for one in ago], now),
         settings=Rollout(max_restarts_per_hour=budget),
         rolling_back=rolling_back,
         desired=desired,
@@ -257,7 +258,7 @@ def test_no_state_breaks_an_invariant(
     if step.do is Do.HOLD:
         assert step.wake is not None
         assert step.wake > now
-        assert policy.decide(replace(state, now=step.wake, spent=policy.spent(state.spent, step.wake)), None) != step
+        assert policy.decide(replace(state, now=step.wake, spent=records.spent(state.spent, step.wake)), None) != step
 
 
 @given(digests=st.lists(_DIGESTS, min_size=1, max_size=8), finished=st.lists(st.booleans(), min_size=8, max_size=8))
@@ -267,21 +268,21 @@ def test_the_way_back_is_always_the_pair_that_served_last(digests: list[str], fi
     for digest, done in zip(digests, finished, strict=False):
         if digest == status.digest:
             continue
-        trigger = policy.next_trigger(status, digest, set())
-        status = policy.begin(status, trigger, gen.NOW)
+        trigger = records.next_trigger(status, digest, set())
+        status = records.begin(status, trigger, gen.NOW)
         assert (status.previous_trigger, status.previous_digest) == served
-        status = policy.patched(status, trigger, digest)
-        assert policy.target_trigger(status, served[1]) == served[0]
+        status = records.patched(status, trigger, digest)
+        assert records.target_trigger(status, served[1]) == served[0]
         if done:
-            served, status = (trigger, digest), policy.finish(status)
+            served, status = (trigger, digest), records.finish(status)
 
 
 def test_a_trigger_that_is_taken_off_is_counted_only_during_a_change() -> None:
-    found = policy.adopt(AGENT, PATCHED_ANEW, gen.deployment(), NOTE, "base")
+    found = records.adopt(AGENT, PATCHED_ANEW, gen.deployment(), NOTE, "base")
     settled = replace(PATCHED_ANEW, patched_time=None)
-    assert policy.stripped(settled, found) == replace(settled, trigger=""), "its pods start with the current data"
-    assert policy.stripped(replace(PATCHED_ANEW, strips=1), found).strips == 2
-    assert policy.stripped(replace(settled, old_pods=(OLD_POD,)), found).strips == 1
+    assert records.stripped(settled, found) == replace(settled, trigger=""), "its pods start with the current data"
+    assert records.stripped(replace(PATCHED_ANEW, strips=1), found).strips == 2
+    assert records.stripped(replace(settled, old_pods=(OLD_POD,)), found).strips == 1
 
 
 MANAGERS = {
