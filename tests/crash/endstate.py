@@ -107,4 +107,5 @@ def _renamed(value: Any, namespace: str) -> Any:
         return value
     # How far the refused pods had come is told as it was seen at that moment.
     told = re.sub(r".* (Version \d+ is kept in place)", r"… \1", value)
+    told = re.sub(r"^node-\d+$", "NODE", told)  # which one is the scheduler's choice
     return _POD.sub(r"\1-POD", told.replace(namespace, "NS"))
