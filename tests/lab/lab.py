@@ -76,7 +76,8 @@ class Lab:
         `nodes` simulated nodes; `users` are further names of the token file with their groups; `readers` are the
         ServiceAccount names that Vault's role `voicekeys` accepts; `endpoint` is another cluster to use instead of a
         control plane of the lab's own; `address` is where API server and Vault listen; `keep` leaves the
-        folder behind; `say` gets the lines that tell where the binaries are from. Raises LabError with the log of what failed.
+        folder behind; `say` gets the lines that tell where the binaries are from. Raises LabError with the log of what
+        failed.
         """
         folder = Path(tempfile.mkdtemp(prefix="voicekeys-lab-"))
         lab = cls(folder, Processes(folder, remove=not keep), Ports())

@@ -1,4 +1,4 @@
-"""Real nodes for a lab: containerd, kubelet and kube-proxy, each node a machine of its own by the kernel's namespaces."""
+"""Real nodes for a lab: containerd, kubelet and kube-proxy, each node a machine of its own to the kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control groups of real nodes: one folder a lab (`voicekeys-lab-7`), in each hierarchy, with one below for each node.
+"""The control groups of real nodes: in each hierarchy a folder a lab (`voicekeys-lab-7`), with one below a node.
 
 Also a program of its own, standard library only (`python cgroups.py NUMBER`): it waits until its standard input ends,
 which is when the process that started it ends, however it ends, and then removes the folders of lab NUMBER.
@@ -27,6 +27,11 @@ def hierarchies() -> list[Path]:
     return [each for each in sorted(ROOT.iterdir()) if each.name != "unified" and not each.is_symlink()]
 
 
+def tops(name: str) -> list[Path]:
+    """Return the groups of a name (or pattern) at the top of any hierarchy, those that runc makes of itself too."""
+    return [*ROOT.glob(name), *ROOT.glob(f"*/{name}")]
+
+
 def make(number: int, node: str) -> str:
     """Make a node's groups and return their name below each hierarchy: a kubelet's `cgroupRoot`."""
     for root in hierarchies():
@@ -35,7 +40,7 @@ def make(number: int, node: str) -> str:
             parent, group = group, group / name
             group.mkdir(exist_ok=True)
             for setting in CPUSET:
-                if (group / setting).exists() and (parent / setting).exists() and not (root / "cgroup.procs").is_dir():
+                if (group / setting).exists() and (parent / setting).exists():
                     with contextlib.suppress(OSError):
                         (group / setting).write_text((parent / setting).read_text())
     return f"/{PREFIX}{number}/{node}"
@@ -43,7 +48,7 @@ def make(number: int, node: str) -> str:
 
 def labs() -> set[int]:
     """Return the numbers of labs that have groups on this machine."""
-    found = {each.name.removeprefix(PREFIX) for root in hierarchies() for each in root.glob(f"{PREFIX}*")}
+    found = {each.name.removeprefix(PREFIX) for each in tops(f"{PREFIX}*")}
     return {int(each) for each in found if each.isdigit()}
 
 
@@ -51,13 +56,13 @@ def remove(number: int, patience: float = PATIENCE) -> bool:
     """Remove a lab's groups once their processes have ended; return whether none is left."""
     deadline = time.monotonic() + patience
     while True:
-        tops = [each for root in hierarchies() if (each := root / f"{PREFIX}{number}").exists()]
-        for top in tops:
+        left = tops(f"{PREFIX}{number}")
+        for top in left:
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()
-        if not tops or time.monotonic() > deadline:
-            return not tops
+        if not left or time.monotonic() > deadline:
+            return not left
         time.sleep(0.05)
 
 

@@ -37,7 +37,7 @@ def mount(source: str | Path, target: str | Path, kind: str = "", flags: int = 0
 
 
 def furnish(name: str, var: Path, binaries: list[Path]) -> None:
-    """Make the namespaces a machine named `name` whose disk is the folder `var`, with some binaries in /var/node/bin."""
+    """Make the namespaces a machine named `name`, its disk the folder `var`, with binaries in /var/node/bin."""
     socket.sethostname(name)
     # Mounts have to reach from the kubelet into containers (mountPropagation); beyond this namespace none goes.
     mount("none", "/", flags=MS_REC | MS_SHARED)

@@ -14,18 +14,16 @@ processes that hold them: nothing has to be cleaned up.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab.processes import LabError, eventually
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.lab.processes import Processes
 
 SWITCH = "switch"
@@ -120,7 +118,7 @@ def tool(name: str) -> Path | str:
 
 def in_own_namespace(pid: int) -> bool:
     """Tell whether a process has its own network namespace by now."""
-    return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
 
 
 def run(*argv: str) -> None:

@@ -122,7 +122,9 @@ class Node:
 
     def _enter(self) -> list[str]:
         at = f"/proc/{self.pid}/ns"
-        own = [f"--{kind}={at}/{file}" for kind, file in (("net", "net"), ("mount", "mnt"), ("pid", "pid"), ("uts", "uts"))]
+        own = [
+            f"--{kind}={at}/{file}" for kind, file in (("net", "net"), ("mount", "mnt"), ("pid", "pid"), ("uts", "uts"))
+        ]
         return [str(tool("nsenter")), *own, f"--ipc={at}/ipc", "--"]
 
     def _process(self, name: str) -> str:
@@ -166,5 +168,3 @@ def ready(lab_node: Mapping[str, Any]) -> bool:
     conditions = {each["type"]: each["status"] for each in lab_node.get("status", {}).get("conditions", [])}
     taints = [each["key"] for each in lab_node["spec"].get("taints", [])]
     return conditions.get("Ready") == "True" and not any(key.startswith("node.kubernetes.io/not-r") for key in taints)
-
-

@@ -70,6 +70,8 @@ def _config(image: Image, diff_ids: Sequence[str]) -> dict[str, Any]:
         "os": "linux",
         "config": process | ({"User": image.user} if image.user else {}),
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        # One a layer, or buildah refuses to build upon it.
+        "history": [{"created_by": "voicekeys lab"} for _ in diff_ids],
     }
 
 

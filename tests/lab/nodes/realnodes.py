@@ -43,7 +43,7 @@ CONTROLLER_MANAGER = (f"--node-monitor-grace-period={GRACE_SECONDS}s", "--node-m
 
 
 class RealNodes:
-    """A running `lab` and its real `nodes` by name; made by `start`, ended by `close` or at the end of a `with` block."""
+    """A running `lab` and its real `nodes` by name; made by `start`, ended by `close` or a `with` block."""
 
     def __init__(self, folder: Path) -> None:
         self.dir = folder
@@ -203,5 +203,3 @@ def sweep() -> None:
         if lock := lock_of(number):
             cgroups.remove(number, patience=2)
             lock.close()
-
-

@@ -23,6 +23,8 @@ COMMANDS = {
 CNI_PACKAGE = "containernetworking-plugins"
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 PLUGINS = ("ptp", "host-local", "loopback")
+# debootstrap of another distribution does not bring the keys of Debian's archive.
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 BINARIES = ("kubelet", "kube-proxy", "pause")
 
 
@@ -40,6 +42,8 @@ def missing() -> str | None:
     packages = {package for command, package in COMMANDS.items() if not shutil.which(command)}
     if cni_folder() is None:
         packages.add(CNI_PACKAGE)
+    if not KEYRING.exists():
+        packages.add("debian-archive-keyring")
     if packages:
         names = " ".join(sorted(packages))
         return f"real nodes need packages: apt-get install --no-install-recommends {names}"

@@ -1,4 +1,4 @@
-"""The configuration files of a node's containerd, CNI and kubelet. All paths in them are the node's own: see init.py."""
+"""The configuration files of a node's containerd, CNI and kubelet. All paths in them are the node's own (init.py)."""
 
 from __future__ import annotations
 
