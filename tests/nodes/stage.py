@@ -37,9 +37,12 @@ class Stage:
             self.lab.apply(each)
 
     def run(self, name: str, *containers: Object, **options: Any) -> None:
-        """Make a pod (see `pods.pod`) and wait until it is ready."""
+        """Make a pod (see `pods.pod`) and wait until it is ready, and its agent serves."""
         self.apply(pods.pod(name, *containers, **options))
         self.await_ready(name)
+        # Without a readiness probe a container is ready before its program has begun.
+        for each in containers:
+            self.witness.wait(name, "started", each["name"])
 
     def await_ready(self, name: str, seconds: float = 60) -> None:
         """Wait until a pod is ready."""
@@ -71,7 +74,10 @@ class Stage:
         """Make a Deployment, wait until its pods are ready, and return their names."""
         self.apply(pods.deployment(name, pods.pod(name, *containers, **options), replicas))
         self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=90s")
-        return sorted(each["metadata"]["name"] for each in self.pods(name))
+        names = sorted(each["metadata"]["name"] for each in self.pods(name))
+        for each in names:
+            self.witness.wait(each, "started", containers[0]["name"])
+        return names
 
     def restart(self, name: str) -> None:
         """Begin a rolling update, as `kubectl rollout restart` does."""

@@ -44,7 +44,8 @@ def cni(pods: str) -> str:
     Each pod has a cable of its own (`ptp`) and no bridge: a Service's answer between two pods of one node then passes
     the node's iptables without `br_netfilter`, which would be the whole machine's.
     """
-    plugin = {"type": "ptp", "ipMasq": False, "ipam": {"type": "host-local", "subnet": pods, "dataDir": "/var/lib/cni"}}
+    ipam = {"type": "host-local", "subnet": pods, "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/var/lib/cni"}
+    plugin = {"type": "ptp", "ipMasq": False, "ipam": ipam}
     return json.dumps({"cniVersion": "0.4.0", "name": "lab", "plugins": [plugin]}, indent=1)
 
 
