@@ -18,6 +18,7 @@ from tests.nodes.witness import Witness
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest.register_assert_rewrite("tests.nodes.facts")
 FOLDER = Path(__file__).parent
 # The first run builds a kubelet and two images.
 TIMEOUT = 1200

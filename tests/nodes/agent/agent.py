@@ -8,7 +8,7 @@ log goes with the pod; what the witness has stays.
 
     port     where it serves HTTP (9909)
     hook     what GET /drain does: {"hold": 8} answers after 8 s, {"status": 503} answers at once,
-             {"trickle": 1024} sends 1 KiB each second, until 20 KiB
+             {"trickle": 1024} sends 1 KiB each second, until 20 KiB; with "declared": true in a Content-Length
     linger   for how many seconds it runs on after SIGTERM (0)
     ill      after how many seconds GET /live fails (never)
 """
@@ -103,7 +103,8 @@ class Agent:
         if "hold" in hook:
             await asyncio.wait([gone], timeout=hook["hold"])
         if "trickle" in hook:
-            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {TRICKLED}\r\n\r\n".encode())
+            length = f"Content-Length: {TRICKLED}" if hook.get("declared") else "Connection: close"
+            writer.write(f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode())
             for sent in range(hook["trickle"], TRICKLED + 1, hook["trickle"]):
                 writer.write(b"." * hook["trickle"])
                 await writer.drain()
