@@ -189,8 +189,9 @@ def k11_pods_go_in_the_order_of_their_deletion_cost(stage: Stage) -> None:
 
 @fact
 def k12_liveness_ends_with_the_deletion_and_readiness_goes_on(stage: Stage) -> None:
-    probes = {"livenessProbe": probe("/live"), "readinessProbe": probe("/ready")}
-    stage.run("k12", stage.container({"hook": {"hold": 6}}, pre_stop=DRAIN, **probes))
+    alive, serving = probe("/live"), probe("/ready")
+    agent = stage.container({"hook": {"hold": 6}}, pre_stop=DRAIN, livenessProbe=alive, readinessProbe=serving)
+    stage.run("k12", agent)
     stage.witness.wait("k12", "request", path="/live", count=2)
     stage.delete("k12")
 

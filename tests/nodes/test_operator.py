@@ -88,6 +88,7 @@ def test_a_key_change_lets_every_call_end(installed: Stage) -> None:
     secret = stage.lab.api("GET", f"/api/v1/namespaces/{stage.namespace}/secrets/{KEY}")
     assert base64.b64decode(secret["data"]["API_KEY"]) == b"second"
     done = eventually(lambda: finished(stage, version), "the change to be told finished", 120, pause=0.05)
+    assert done is not None
     told = time.time()
     ends = {name: stage.witness.last_sign(name) for name in old}
     new = [each["metadata"]["name"] for each in stage.pods("agent") if "deletionTimestamp" not in each["metadata"]]

@@ -42,12 +42,11 @@ class Witness:
             self._events.append(Event(**{key: report[key] for key in known}, details=details))
 
     def events(self, pod: str, event: str, container: str = "agent", **details: Any) -> list[Event]:
-        """Return what a container of a pod said, the earliest first; `pod` may be the beginning of its name."""
+        """Return what a container of a pod said, the earliest first."""
         return [
             each
             for each in list(self._events)
-            if each.pod.startswith(pod)
-            and (each.event, each.container) == (event, container)
+            if (each.pod, each.container, each.event) == (pod, container, event)
             and details.items() <= each.details.items()
         ]
 

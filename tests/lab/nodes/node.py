@@ -49,7 +49,14 @@ class Node:
         own.mkdir(parents=True, exist_ok=True)
         (own / "ready").unlink(missing_ok=True)
         namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--mount-proc", "--fork", "--kill-child"]
-        program = [sys.executable, "-I", INIT, self.name, self._disk, *(binaries[name] for name in BINARIES)]
+        program: list[str | Path] = [
+            sys.executable,
+            "-I",
+            INIT,
+            self.name,
+            self._disk,
+            *(binaries[name] for name in BINARIES),
+        ]
         parent = self._processes.start(self.name, [tool("unshare"), *namespaces, "--", *program], env=os.environ)
         self._processes.wait(self.name, (own / "ready").exists, "furnished")
         (self.pid,) = children_of(parent)
