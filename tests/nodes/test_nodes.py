@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 
 from tests.lab.nodes import RealNodes, cgroups
 from tests.lab.nodes.init import TUNABLES
+from tests.lab.nodes.realnodes import sweep
 from tests.lab.processes import LabError, eventually
+from tests.lab.supervisor import children_of
 from tests.nodes.pods import DRAIN, probe
 
 if TYPE_CHECKING:
@@ -102,6 +105,25 @@ def test_a_killed_test_run_leaves_nothing(nodes: RealNodes, other: subprocess.Po
     assert footprint() == before
     assert nodes.is_ready("worker-1")
     assert nodes.is_ready("worker-2")
+
+
+def test_what_a_lab_left_goes_at_the_next_start(other: subprocess.Popen[str]) -> None:
+    """Killed are the test run, both supervisors and the janitor: the kernel ends the rest, the next start sweeps."""
+    assert other.stdout is not None
+    line = next(line for line in other.stdout if line.startswith("RUNNING"))
+    _, number, folder, lab_folder = line.split()
+
+    for pid in [*children_of(other.pid), other.pid]:
+        os.kill(pid, signal.SIGKILL)
+    other.wait()
+
+    def running() -> list[str]:
+        return [each for each in of_lab(int(number), folder, lab_folder) if " " in each]
+
+    eventually(lambda: not running(), "the processes and routes of the killed lab to be gone", seconds=30)
+    sweep()
+    assert not of_lab(int(number), folder)
+    shutil.rmtree(lab_folder)
 
 
 def test_kubectl_reaches_into_pods(stage: Stage) -> None:

@@ -52,11 +52,11 @@ def labs() -> set[int]:
     return {int(each) for each in found if each.isdigit()}
 
 
-def remove(number: int, patience: float = PATIENCE) -> bool:
-    """Remove a lab's groups once their processes have ended; return whether none is left."""
+def remove(number: int, node: str = "", patience: float = PATIENCE) -> bool:
+    """Remove a lab's groups, or one node's, once their processes have ended; return whether none is left."""
     deadline = time.monotonic() + patience
     while True:
-        left = tops(f"{PREFIX}{number}")
+        left = tops(str(Path(f"{PREFIX}{number}", node)))
         for top in left:
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):

@@ -103,6 +103,8 @@ class Node:
         for name in ("containerd", "kubelet", "kube-proxy"):
             # Each is inside: it has ended too.
             self._processes.kill(self._process(name))
+        # A machine that boots has none; a kubelet that finds some is busy with each for seconds.
+        cgroups.remove(self._network.number, self.name)
 
     # ---- inside
 

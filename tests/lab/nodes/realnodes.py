@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ APISERVER = (
     "--kubelet-preferred-address-types=InternalIP",
     "--enable-admission-plugins=NodeRestriction",
 )
+NUMBER = "number"
+FOLDERS = "voicekeys-nodes-"
 CONTROLLER_MANAGER = (f"--node-monitor-grace-period={GRACE_SECONDS}s", "--node-monitor-period=1s")
 
 
@@ -49,6 +52,7 @@ class RealNodes:
         self.dir = folder
         self.processes = Processes(folder, remove=True)
         self.network = Network(self.processes)
+        (folder / NUMBER).write_text(str(self.network.number))
         self.nodes: dict[str, Node] = {}
         self.binaries: Mapping[str, Path] = {}
         self.lab: Lab
@@ -65,7 +69,7 @@ class RealNodes:
             raise LabError(lack)
         sweep()
         binaries = find_binaries(BINARIES, say)
-        nodes = cls(Path(tempfile.mkdtemp(prefix="voicekeys-nodes-")))
+        nodes = cls(Path(tempfile.mkdtemp(prefix=FOLDERS)))
         try:
             nodes.binaries = binaries
             nodes.network.start()
@@ -198,8 +202,14 @@ def start_janitor(number: int) -> subprocess.Popen[bytes]:
 
 def sweep() -> None:
     """Remove what labs left whose every process was killed at once, the supervisor and the janitor too."""
-    for number in cgroups.labs():
+    folders: dict[int, list[Path]] = {number: [] for number in cgroups.labs()}
+    for file in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*/{NUMBER}"):
+        if (text := file.read_text()).isdigit():
+            folders.setdefault(int(text), []).append(file.parent)
+    for number, left in folders.items():
         # A lab that is alive holds the lock.
         if lock := lock_of(number):
             cgroups.remove(number, patience=2)
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
             lock.close()
