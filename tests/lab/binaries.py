@@ -112,6 +112,8 @@ VERSION_COMMANDS = {
     "kube-apiserver": ["--version"],
     "kube-controller-manager": ["--version"],
     "kube-scheduler": ["--version"],
+    "kube-proxy": ["--version"],
+    "kubelet": ["--version"],
     "kubectl": ["version", "--client"],
     "kwok": ["--version"],
     "vault": ["version"],

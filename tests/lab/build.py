@@ -50,6 +50,8 @@ RECIPES = {
         Recipe("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", 45),
         Recipe("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", 5),
         Recipe("kwok", "kubernetes", "sigs.k8s.io/kwok/cmd/kwok", 10),
+        Recipe("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", 60),
+        Recipe("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", 15),
         Recipe(
             "vault-plugin-auth-kubernetes",
             "vault",
@@ -59,6 +61,7 @@ RECIPES = {
         ),
         Recipe("vault", "vault", "github.com/hashicorp/vault", 200, "minimal"),
         Recipe("kstatus", "kstatus", ".", 35),
+        Recipe("pause", "pause", ".", 2),
     )
 }
 

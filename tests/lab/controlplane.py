@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 STAGES = Path(__file__).with_name("kwok-stages.yaml")
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+LOOPBACK = "127.0.0.1"
 FAKE_NODE = {"lab.voicekeys.dev/node": "simulated"}
 
 
 @dataclass(frozen=True)
 class ControlPlaneOptions:
-    """What a control plane may be made of. `users` are extra names of the token file: `{"alice": ["group", …]}`."""
+    """What a control plane may be made of. `users` are extra names of the token file: `{"alice": ["group", …]}`.
+
+    `address` is where its API server listens: another one than loopback where pods have to reach it.
+    """
 
     nodes: int = 3
     controller_manager: bool = True
@@ -34,6 +38,7 @@ class ControlPlaneOptions:
     users: Mapping[str, Sequence[str]] = field(default_factory=dict)
     apiserver_flags: Sequence[str] = ()
     controller_manager_flags: Sequence[str] = ()
+    address: str = LOOPBACK
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,10 @@ class ControlPlane:
         }
         tokens = {name: secrets.token_hex(16) for name in users}
         port = self._ports.take()
-        self._start_apiserver(etcd, port, self._write_tokens(users, tokens), options.apiserver_flags)
-        return Endpoint(f"https://127.0.0.1:{port}", self._folder / "pki" / "apiserver.crt", tokens["admin"], tokens)
+        flags = [f"--bind-address={options.address}", f"--secure-port={port}", *options.apiserver_flags]
+        self._start_apiserver(etcd, self._write_tokens(users, tokens), flags)
+        url = f"https://{options.address}:{port}"
+        return Endpoint(url, self._folder / "pki" / "apiserver.crt", tokens["admin"], tokens)
 
     def settle(self, endpoint: Endpoint, options: ControlPlaneOptions) -> None:
         """Wait for the API server, then start controller manager and scheduler."""
@@ -111,15 +118,13 @@ class ControlPlane:
         file.write_text("".join(f'{tokens[name]},{name},{name},"{",".join(users[name])}"\n' for name in users))
         return file
 
-    def _start_apiserver(self, etcd: str, port: int, tokens: Path, flags: Sequence[str]) -> None:
+    def _start_apiserver(self, etcd: str, tokens: Path, flags: Sequence[str]) -> None:
         key = self._folder / "service-account.key"
         key.touch(mode=0o600)
         key.write_text(signing_key())
         argv: list[str | Path] = [
             self._binaries["kube-apiserver"],
             f"--etcd-servers={etcd}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={port}",
             f"--cert-dir={self._folder / 'pki'}",
             f"--token-auth-file={tokens}",
             "--authorization-mode=Node,RBAC",

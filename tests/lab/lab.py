@@ -20,7 +20,7 @@ import yaml
 from tests.lab import kubeconfig
 from tests.lab.binaries import find_binaries
 from tests.lab.cluster import Cluster
-from tests.lab.controlplane import ControlPlane, ControlPlaneOptions, Endpoint
+from tests.lab.controlplane import LOOPBACK, ControlPlane, ControlPlaneOptions, Endpoint
 from tests.lab.processes import LabError, Ports, Processes, eventually
 from tests.lab.vault import Vault
 
@@ -71,6 +71,7 @@ class Lab:
         vault_tls: bool = False,
         readers: Sequence[str] = (READER,),
         endpoint: Endpoint | None = None,
+        address: str = LOOPBACK,
         keep: bool = False,
         say: Say = print,
     ) -> Self:
@@ -78,8 +79,9 @@ class Lab:
 
         `nodes` simulated nodes; `users` are further names of the token file with their groups; `readers` are the
         ServiceAccount names that Vault's role `voicekeys` accepts; `endpoint` is another cluster to use instead of a
-        control plane of the lab's own; `keep` leaves the folder behind; `say` gets the lines that tell where the
-        binaries are from. Raises LabError with the log of what failed.
+        control plane of the lab's own; `address` is where API server and Vault listen; `keep` leaves the
+        folder behind; `say` gets the lines that tell where the binaries are from. Raises LabError with the log of what
+        failed.
         """
         if cls.refuses_own and endpoint is None:
             raise LabError(f"{cls.refuses_own}: this starts a control plane; ask for the fixture own_control_plane")
@@ -88,7 +90,7 @@ class Lab:
         try:
             lab.binaries = find_binaries(needed(control_plane=endpoint is None, nodes=nodes > 0), say)
             options = ControlPlaneOptions(
-                nodes, controller_manager, scheduler, users or {}, apiserver_flags, controller_manager_flags
+                nodes, controller_manager, scheduler, users or {}, apiserver_flags, controller_manager_flags, address
             )
             lab._launch(options, endpoint, vault_tls=vault_tls)
             lab._trust(readers)
@@ -103,7 +105,7 @@ class Lab:
         self.has_controllers = endpoint is not None or options.controller_manager
         plane = ControlPlane(self.binaries, self.processes, self.ports, self.dir)
         own = None if endpoint else plane.launch(options)
-        self.vault = Vault(self.binaries, self.processes, self.ports, self.dir)
+        self.vault = Vault(self.binaries, self.processes, self.ports, self.dir, options.address)
         self.vault.launch(tls=vault_tls)
         self.vault.initialise()
         if own:

@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from tests.lab.binaries import PLUGIN
-from tests.lab.controlplane import ISSUER
+from tests.lab.controlplane import ISSUER, LOOPBACK
 from tests.lab.http import ApiError, Http
 from tests.lab.processes import LabError, Ports, Processes, eventually
 
@@ -26,7 +26,14 @@ MOUNT = "secret"
 class Vault:
     """One Vault server. `launch` starts it, `initialise` makes it usable, the rest is for tests."""
 
-    def __init__(self, binaries: Mapping[str, Path], processes: Processes, ports: Ports, folder: Path) -> None:
+    def __init__(
+        self,
+        binaries: Mapping[str, Path],
+        processes: Processes,
+        ports: Ports,
+        folder: Path,
+        host: str = LOOPBACK,
+    ) -> None:
         self._binaries = binaries
         self._processes = processes
         self._folder = folder / "vault"
@@ -36,7 +43,8 @@ class Vault:
         self._unseal_key = ""
         self.token = ""
         self.ca_file: Path | None = None
-        self.address = f"http://127.0.0.1:{self._port}"
+        self._host = host
+        self.address = f"http://{host}:{self._port}"
 
     def launch(self, *, tls: bool) -> None:
         """Start the server, sealed and empty. With `tls` under a certificate of a CA of its own (`ca_file`)."""
@@ -47,7 +55,7 @@ class Vault:
         listener = ["  tls_disable = true"]
         if tls:
             listener = self._make_certificate()
-            self.address = f"https://127.0.0.1:{self._port}"
+            self.address = f"https://{self._host}:{self._port}"
         config = self._folder / "vault.hcl"
         config.write_text(
             "\n".join(
@@ -55,7 +63,7 @@ class Vault:
                     # The store of the `minimal` build that outlives the process; with itself as its one peer.
                     f'storage "raft" {{\n  path = "{self._folder / "data"}"',
                     '  node_id = "lab"\n  performance_multiplier = "1"\n}',
-                    f'listener "tcp" {{\n  address = "127.0.0.1:{self._port}"',
+                    f'listener "tcp" {{\n  address = "{self._host}:{self._port}"',
                     f'  cluster_address = "127.0.0.1:{self._cluster_port}"',
                     *listener,
                     "}",
@@ -240,7 +248,7 @@ class Vault:
         self("POST", f"auth/kubernetes/role/{name}", role)
 
     def _make_certificate(self) -> list[str]:
-        """Let a throw-away dev server make a CA and a certificate for 127.0.0.1; return the listener's settings."""
+        """Let a throw-away dev server make a CA and a certificate for its address; return the listener's settings."""
         folder = self._folder / "tls"
         folder.mkdir()
         argv: list[str | Path] = [
@@ -250,7 +258,8 @@ class Vault:
             "-dev-tls",
             f"-dev-tls-cert-dir={folder}",
             "-dev-no-store-token",
-            f"-dev-listen-address=127.0.0.1:{self._port}",
+            f"-dev-listen-address={self._host}:{self._port}",
+            f"-dev-tls-san={self._host}",
         ]
         self._processes.start("vault-tls", argv)
         files = [folder / f"vault-{name}.pem" for name in ("ca", "cert", "key")]

@@ -1,0 +1,3 @@
+module voicekeys.dev/lab/pause
+
+go 1.26.0

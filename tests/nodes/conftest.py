@@ -1,0 +1,81 @@
+"""Two real nodes for the tests of this folder, and why those are skipped where there can be none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import LabError
+from tests.lab.binaries import find_binaries
+from tests.lab.nodes import RealNodes, images
+from tests.lab.nodes.requirements import BINARIES, missing
+from tests.nodes import pods
+from tests.nodes.stage import Stage
+from tests.nodes.witness import Witness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest.register_assert_rewrite("tests.nodes.facts")
+FOLDER = Path(__file__).parent
+# The first run builds a kubelet and two images.
+TIMEOUT = 1200
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", "real_nodes: needs root and containerd, runc … on this machine: see the reason")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, and skip them with a reason where there can be no real nodes."""
+    lack = missing()
+    if not lack and config.getoption("cluster") != "lab":
+        lack = "real nodes are the lab's own: --cluster=lab"
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.real_nodes)
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+            if lack:
+                item.add_marker(pytest.mark.skip(reason=lack))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what is missing before the first test, where its progress can be seen."""
+    config = session.config
+    wanted = any(FOLDER in item.path.parents for item in session.items)
+    if not wanted or missing() or config.option.collectonly or hasattr(config, "workerinput"):
+        return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    capture.suspend_global_capture(in_=True)
+    try:
+        find_binaries(BINARIES)
+        images.operator()
+    except LabError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    finally:
+        capture.resume_global_capture()
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNodes]:
+    """Two real nodes that have the test agent's image."""
+    with RealNodes.start(count=2, say=lambda _line: None) as started:
+        started.load(pods.image(tmp_path_factory.mktemp("agent"), say=lambda _line: None))
+        yield started
+
+
+@pytest.fixture(scope="session")
+def witness(nodes: RealNodes) -> Iterator[Witness]:
+    """The one whom agents tell what happens to them."""
+    with Witness(nodes.network.address) as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def stage(nodes: RealNodes, witness: Witness, request: pytest.FixtureRequest) -> Stage:
+    """A namespace for a module's pods."""
+    name = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    return Stage(nodes, witness, nodes.lab.make_namespace(name))

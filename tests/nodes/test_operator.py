@@ -1,0 +1,109 @@
+"""The main job on real nodes: the operator in pods of its own image, installed by deploy/, agents with live calls."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.lab.nodes import images
+from tests.lab.processes import eventually
+from tests.nodes.pods import DRAIN
+from tests.reconcilers import objects
+from tests.reconcilers.harness import HOME, NOTIFY_KEY, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.nodes.stage import Stage
+
+CALL = 10
+REPLICAS = 2
+KEY = "voice"
+
+
+@pytest.fixture(scope="module")
+def installed(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The operator as `kubectl apply -k deploy/` installs it, running in pods; its end too."""
+    stage.nodes.load(images.operator(say=lambda _line: None))
+    stage.lab.kubectl("apply", "--server-side", "-k", overlay(tmp_path_factory.mktemp("overlay")))
+    notify = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "voicekeys-notify-key", "namespace": HOME}}
+    stage.lab.apply({**notify, "stringData": {"key": NOTIFY_KEY.decode()}})
+    stage.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
+    yield stage
+    stage.lab.kubectl("-n", HOME, "delete", "deployment", "voicekeys-operator", "--wait=false")
+
+
+def overlay(folder: Path) -> Path:
+    """Write what a lab must change of deploy/: the image is on the nodes already, and there is nowhere to pull it."""
+    patch = [{"op": "add", "path": "/spec/template/spec/containers/0/imagePullPolicy", "value": "Never"}]
+    # kustomize takes no absolute paths.
+    up = "../" * (len(folder.resolve().parts) - 1)
+    document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{up}{str(ROOT / 'deploy').lstrip('/')}"],
+        "patches": [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump(patch)}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+def put(stage: Stage, value: str) -> int:
+    """Put a version of the key into Vault."""
+    return stage.lab.put_key(f"{stage.namespace}/{KEY}", api_key=value)
+
+
+def status(stage: Stage) -> dict[str, Any]:
+    """The binding's status."""
+    path = f"/apis/voicekeys.dev/v1alpha1/namespaces/{stage.namespace}/voicekeybindings/{KEY}"
+    found: dict[str, Any] = stage.lab.api("GET", path).get("status", {})
+    return found
+
+
+def test_a_key_change_lets_every_call_end(installed: Stage) -> None:
+    """Key put → Secret → rolling update on real kubelets; the status says so when the last old pod has ended."""
+    stage = installed
+    put(stage, "first")
+    rule = objects.rule("own", stage.namespace, stage.namespace)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "voicekeys-reader"}}
+    stage.apply(account)
+    stage.lab.apply(objects.store(stage.namespace, stage.lab.vault_addr, [rule]))
+    target = {"target": {"data": {"API_KEY": "api_key"}}, "agents": [objects.agent()]}
+    stage.lab.apply(objects.binding(stage.namespace, KEY, f"{stage.namespace}/{KEY}", stage.namespace, **target))
+    env = [{"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": KEY, "key": "API_KEY"}}}]
+    plan = {"hook": {"hold": CALL}, "linger": 1}
+    old = stage.deploy("agent", stage.container(plan, pre_stop=DRAIN, env=env), replicas=REPLICAS, grace=60)
+    assert {stage.witness.first(name, "started").details["key"] for name in old} == {"first"}
+    eventually(lambda: status(stage).get("agents"), "the workload in the binding's status", 60)
+
+    version = put(stage, "second")
+    changed = time.time()
+
+    hooks = {name: stage.witness.wait(name, "request", path="/drain", seconds=90).at for name in old}
+    secret = stage.lab.api("GET", f"/api/v1/namespaces/{stage.namespace}/secrets/{KEY}")
+    assert base64.b64decode(secret["data"]["API_KEY"]) == b"second"
+    done = eventually(lambda: finished(stage, version), "the change to be told finished", 120, pause=0.05)
+    assert done is not None
+    told = time.time()
+    ends = {name: stage.witness.last_sign(name) for name in old}
+    new = [each["metadata"]["name"] for each in stage.pods("agent") if "deletionTimestamp" not in each["metadata"]]
+    print(f"rotation {told - changed:.1f} s, last old pod ended {told - max(ends.values()):.1f} s before it was told")
+
+    for name in old:
+        assert stage.witness.first(name, "sigterm").at - hooks[name] >= CALL, f"a call of {name} was cut"
+    assert max(ends.values()) < told
+    assert done["pods"] == REPLICAS
+    assert done["unwitnessed"] == 0
+    assert len(new) == REPLICAS
+    assert {stage.witness.wait(name, "started").details["key"] for name in new} == {"second"}
+
+
+def finished(stage: Stage, version: int) -> dict[str, Any] | None:
+    """The finished change to a version, once the status tells of it."""
+    history = status(stage).get("history") or []
+    return next((each for each in history if each["toVersion"] == version), None)
