@@ -31,9 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests of this folder, and skip them with a reason where there can be no real nodes."""
-    lack = missing()
-    if not lack and config.getoption("cluster") != "lab":
-        lack = "real nodes are the lab's own: --cluster=lab"
+    lack = _lack(config)
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.real_nodes)
@@ -42,11 +40,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=lack))
 
 
+def _lack(config: pytest.Config) -> str:
+    """Why there can be no real nodes in this run; empty when there can."""
+    if config.getoption("cluster") != "lab":
+        return "real nodes are the lab's own: --cluster=lab"
+    if _is_one_of_many(config):
+        return "two real nodes for each test process are too much for one machine: run them by `hatch run nodes`"
+    return missing()
+
+
+def _is_one_of_many(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput") or bool(config.getoption("numprocesses", None))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what is missing before the first test, where its progress can be seen."""
     config = session.config
     wanted = any(FOLDER in item.path.parents for item in session.items)
-    if not wanted or missing() or config.option.collectonly or hasattr(config, "workerinput"):
+    if not wanted or _lack(config) or config.option.collectonly:
         return
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.suspend_global_capture(in_=True)
