@@ -46,7 +46,7 @@ def _lack(config: pytest.Config) -> str:
         return "real nodes are the lab's own: --cluster=lab"
     if _is_one_of_many(config):
         return "two real nodes for each test process are too much for one machine: run them by `hatch run nodes`"
-    return missing()
+    return missing() or ""
 
 
 def _is_one_of_many(config: pytest.Config) -> bool:
