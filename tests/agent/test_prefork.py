@@ -367,7 +367,9 @@ def test_a_leader_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "alive"), [(0, False), (-1, False), (os.getpid(), True), (1, True), (2**22 - 3, False)]
+    ("pid", "alive"),
+    [(0, False), (-1, False), (os.getpid(), True), (1, True), (2**22 - 3, False)],
+    ids=["none", "a group", "itself", "the first", "nobody"],
 )
 def test_who_lives(pid: int, alive: bool) -> None:  # noqa: FBT001
     assert peers.is_alive(pid) is alive
