@@ -253,6 +253,7 @@ class Operator:
         if self.watchers is not None:
             await self.watchers.synced()
             # kopf does not tell when its first list is over; who owns a Secret needs all bindings to be known.
+            self.handlers.begin_listing()
             await self.watchers.sweep_bindings(self.handlers.on_listed)
         await engine.run()
 
@@ -260,9 +261,10 @@ class Operator:
         while self.watchers is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.sweep_seconds * self.random.uniform(0.9, 1.1)):
-                    await self.shell.ended.wait()
-            self.shell.ended.clear()
+                    await self.shell.resumed.wait()
+            self.shell.resumed.clear()
             await self._marked(leads=True)
+            self.handlers.begin_listing()
             await self.watchers.sweep_bindings(self.handlers.on_listed)
 
     async def _exit_on_loss(self) -> NoReturn:

@@ -107,6 +107,16 @@ async def test_kopfs_watch_that_tells_one_thing_after_another_is_alive_however_f
         assert place.checks.watch() is None
 
 
+async def test_what_a_list_has_shown_and_is_gone_since_is_forgotten_by_the_next_list() -> None:
+    place = Place()
+    await place.told(7)
+    place.handlers.on_listed(raw(9))
+    place.clock.at += LONG
+    place.handlers.begin_listing()
+    place.handlers.on_listed(raw(7))
+    assert place.checks.watch() is None
+
+
 async def test_the_end_of_the_newest_binding_is_told_as_well() -> None:
     place = Place()
     await place.told(7)

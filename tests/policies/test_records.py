@@ -299,3 +299,23 @@ def test_who_last_wrote_a_workload(entries: list[tuple[str, int, str]], writer: 
         for name, at, part in entries
     ]
     assert gen.deployment(gen.put("metadata.managedFields", fields)).writer == writer
+
+
+REMADE = {
+    "first sight": (None, "uid-1", "d2", False),
+    "the same one": (AgentStatus(AgentKind.DEPLOYMENT, "a", "uid-1", digest="d1"), "uid-1", "d2", False),
+    "not seen before": (AgentStatus(AgentKind.DEPLOYMENT, "a", None, digest="d1"), "uid-2", "d2", False),
+    "with a restart to come": (AgentStatus(AgentKind.DEPLOYMENT, "a", "uid-1", digest="d1"), "uid-2", "d2", True),
+    "settled": (AgentStatus(AgentKind.DEPLOYMENT, "a", "uid-1", digest="d2"), "uid-2", "d2", False),
+    "while the Secret held other data": (
+        AgentStatus(AgentKind.DEPLOYMENT, "a", "uid-1", digest="d2", diverged_time=gen.NOW),
+        "uid-2",
+        "d2",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("status", "uid", "desired", "expected"), REMADE.values(), ids=REMADE)
+def test_is_remade(status: AgentStatus | None, uid: str, desired: str, *, expected: bool) -> None:
+    assert records.is_remade(status, replace(gen.deployment(), uid=uid), desired) is expected

@@ -51,6 +51,10 @@ class BindingHandlers:
         else:
             self.take(raw)
 
+    def begin_listing(self) -> None:
+        """Forget the list before: its newest binding may be gone, and nobody tells of it."""
+        self._listed = 0
+
     def on_listed(self, raw: Mapping[str, Any]) -> None:
         """Take a binding that a list of ours has shown: what is in it, kopf's watch must tell as well."""
         version = _version(raw)

@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 STEADY_SECONDS = 60.0
 """After running for so long, kopf is started again with the shortest pause."""
 
+LISTED_SECONDS = 10.0
+"""So long after its start kopf has listed, or else has ended again."""
+
 
 class Shell:
     """Runs kopf.
@@ -57,8 +60,8 @@ class Shell:
         self._scope: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
         self._random = random
         self._on_start = on_start
-        self.ended = asyncio.Event()
-        """Set when kopf has ended: what was deleted until it lists again, nobody tells."""
+        self.resumed = asyncio.Event()
+        """Set when kopf was started again and has had time to list: what was deleted meanwhile, nobody tells."""
 
     async def run(self) -> None:
         """Run kopf for ever; cancel to stop."""
@@ -76,8 +79,8 @@ class Shell:
                 pauses = iter(Backoffs(self._random))
             pause = next(pauses)
             log.warning("the watch of bindings ended, starts again", cause=cause, seconds=round(pause, 1))
-            self.ended.set()
             await asyncio.sleep(pause)
+            asyncio.get_running_loop().call_later(LISTED_SECONDS, self.resumed.set)
 
     async def _once(self) -> None:
         tasks = await kopf.spawn_tasks(

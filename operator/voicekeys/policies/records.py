@@ -84,6 +84,13 @@ def rebase(status: AgentStatus, workload: Workload, annotation: str, baseline: s
     )
 
 
+def is_remade(status: AgentStatus | None, workload: Workload, desired: str) -> bool:
+    """Whether a workload was made anew while a restart was still to come: its pods may be those of before."""
+    if status is None or status.uid in {None, workload.uid}:
+        return False
+    return status.digest != desired or status.diverged_time is not None
+
+
 def diverged(status: AgentStatus, desired: str, now: datetime) -> AgentStatus:
     """Note since when the Secret has held, or is about to hold, other data than the agent's template stands for."""
     if status.digest in {None, desired} or status.diverged_time is not None:

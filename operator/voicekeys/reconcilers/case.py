@@ -102,6 +102,10 @@ class Case:
         pods = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, self.annotation, trigger)]
         return any(on_old_key.may_differ(pod, since, self.ready_at()) for pod in pods)
 
+    def born_before(self, mine: SeenPods) -> bool:
+        """Whether a pod started before the Secret was written."""
+        return any(on_old_key.may_differ(pod, LONG_AGO, self.written()) for pod in mine.alive.values())
+
     def older(self, mine: SeenPods) -> list[Pod]:
         """The pods that started before every node could read what the Secret holds."""
         return [pod for pod in mine.alive.values() if on_old_key.may_differ(pod, LONG_AGO, self.ready_at())]

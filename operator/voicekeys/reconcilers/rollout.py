@@ -123,14 +123,15 @@ class Rollouts:
         settled = current and recorded.patched_time is recorded.diverged_time is None and not recorded.old_pods
         # Taken in after a change of the key: what its pods have, their age tells.
         late = status is None and case.draft.status.rotation is not None and not recorded.trigger
+        remade = records.is_remade(status, workload, case.wanted.digest)
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
-        if settled and not (status is None and recorded.trigger) and not late:
+        if settled and not (status is None and recorded.trigger) and not (late or remade):
             self._tracker.release(workload.id, name)
             resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, misused(case), resting)
         seen = self._seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
         mine = case.mine(seen, recorded)
-        if late and any(on_old_key.may_differ(pod, LONG_AGO, case.written()) for pod in mine.alive.values()):
+        if (remade and case.older(mine)) or (late and case.born_before(mine)):
             recorded = records.doubted(recorded)
         if recorded.patched_time is not None and (resumed(case, recorded, mine) or calls_hold(case, recorded, mine)):
             recorded = replace(recorded, patched_time=case.observed.now.replace(microsecond=0))
@@ -188,6 +189,7 @@ class Rollouts:
     async def _removed(self, observed: Observed, draft: Draft, wanted: Wanted, status: AgentStatus) -> AgentStatus:
         """Follow what the binding names no more: where its restart never came, the pods of before have the old key."""
         workload = None
+        self._first_sight.pop((observed.record.uid, status.uid or ""), None)
         if status.digest != wanted.digest or status.diverged_time is not None:
             name = WorkloadId(status.kind.value, observed.name.namespace, status.name)
             workload = await self._gatherer.workload(name)
@@ -257,7 +259,9 @@ class Rollouts:
         since = records.progressed(recorded, new)
         if since is not None:
             settled = case.workload.settled
-            since = observed.now - self._stopwatch.look(observed.name, case.workload.id, since, counts=settled)
+            steps = {(pod.uid, str(pod.ready)) for pod in new} | {("patched", str(recorded.patched_time))}
+            watched = self._stopwatch.look(observed.name, case.workload.id, since, steps, counts=settled)
+            since = observed.now - watched
             case.draft.wake_in(LOOK_SECONDS, observed.now)
         others = self._siblings.restarts(observed.name, case.workload)
         return policy.Progress(

@@ -226,8 +226,8 @@ class Stores:
         """Stop every poller and close every client."""
         known = list(self.all.values())
         self.all.clear()
-        for store in known:
-            await self._end(store, self._detach(store))
+        # All at once: one that hangs must not take the time in which the Lease is given back.
+        await asyncio.gather(*(self._end(store, self._detach(store)) for store in known), return_exceptions=True)
 
     def subscribe(self, binding: Name, source_id: SourceId, environment: str) -> Source | None:
         """Give the source that a binding reads; a former one is let go. None while the store cannot be used."""

@@ -229,7 +229,15 @@ class Sync:
                 "see SourceReachable for what to mend, and it comes back by itself"
             )
             raise Waiting("SecretMissing", message)
-        if observed.status.secret and observed.status.secret.digest != wanted.digest:
+        recorded = observed.status.secret
+        stamp = observed.secret.annotations.get(names.DIGEST_ANNOTATION)
+        if recorded and recorded.name != observed.record.secret.name and stamp != recorded.digest:
+            message = (
+                f"Secret {observed.record.secret.name} holds another key than {recorded.name} did, and Vault does not "
+                "give the one that it should hold: see SourceReachable for what to mend"
+            )
+            raise Waiting("SecretDiffers", message)
+        if recorded and recorded.digest != wanted.digest:
             raise Waiting("Reading", "the Secret differs from the last good key while Vault does not give it")
 
     async def _before_write(self, observed: Observed, draft: Draft, wanted: Wanted, present: SecretView | None) -> None:

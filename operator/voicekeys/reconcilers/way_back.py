@@ -100,6 +100,7 @@ class WayBack:
         data = render.render(observed.spec.target, source.key, observed.spec.source.path)
         digest = self._digester.of_payload(data)
         proven = {one for agent in observed.status.agents for one in (agent.digest, agent.previous_digest)}
+        proven -= {None, "", refused}  # what was lost with a workload or a trigger proves nothing against it
         if proven and not self.is_rekeyed(observed) and not {digest, UNKNOWN_DIGEST} & proven:
             message = (
                 f"the new key was refused by its pods, and version {version} in Vault is not what they had before "
