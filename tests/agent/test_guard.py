@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -155,11 +156,10 @@ def test_a_release_hands_sigterm_on() -> None:
 def test_a_second_worker_s_end_is_its_own() -> None:
     """One worker of a pool is told to end: it drains itself, and the pod goes on."""
     port = str(free_port())
-    with (
-        running(GUARDED, "plain", "before", DRAIN_PORT=port) as leader,
-        running(GUARDED, "plain", "before", DRAIN_PORT=port) as worker,
-    ):
-        leader.hear("ready")
+    with contextlib.ExitStack() as stack:
+        leader = stack.enter_context(running(GUARDED, "plain", "before", DRAIN_PORT=port))
+        leader.hear("ready")  # before the other one starts: it is to have the port
+        worker = stack.enter_context(running(GUARDED, "plain", "before", DRAIN_PORT=port))
         worker.hear("ready")
         pod = Pod(int(port))
         eventually(lambda: pod.calls()["processes"] == 2)

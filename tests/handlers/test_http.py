@@ -84,7 +84,7 @@ async def test_a_large_scrape_lets_others_in() -> None:
         watcher.cancel()
         assert status == 200
         assert text.count("voicekeys_binding_ready{") == 10_000
-        assert longest < 0.5
+        assert longest < 1
 
 
 async def test_a_scraper_that_goes_away_is_survived() -> None:

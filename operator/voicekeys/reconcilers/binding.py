@@ -97,8 +97,9 @@ class BindingReconciler:
             draft.wake_in(LOOK_AGAIN_SECONDS, observed.now)
         except ApiError as error:
             again = error
-            _fault(observed, draft, error)
-            draft.progress(Verdict(error.reason, error.message))
+            told = Verdict(error.reason, f"{error.message}; wait, it is tried again")
+            _fault(observed, draft, told)
+            draft.progress(told)
         if await self._outcome.finish(observed.record, draft, self._clock.now()):
             log.info("status written", binding=str(name), **_summary(draft))
         if again is not None:
@@ -158,7 +159,7 @@ def _suspended(observed: Observed, draft: Draft) -> None:
         draft.stall(Verdict("Suspended", message))
 
 
-def _fault(observed: Observed, draft: Draft, error: Terminal | Waiting | ApiError) -> None:
+def _fault(observed: Observed, draft: Draft, error: Terminal | Waiting | Verdict) -> None:
     """Put an error on the condition of the step that raised it; what later steps would have said stays as it was."""
     if Is.SECRET_SYNCED not in draft.findings:
         draft.false(Is.SECRET_SYNCED, error.reason, error.message)
