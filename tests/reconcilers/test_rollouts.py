@@ -323,7 +323,7 @@ def test_a_workload_whose_status_never_rests_is_patched_at_once(world: World) ->
 
     def write() -> None:
         for number in itertools.count():
-            if ended.wait(0.02):  # far more often than any controller writes
+            if ended.wait(0.1):  # more often than any controller writes
                 return
             with contextlib.suppress(ApiError):
                 world.patch(workload, {"metadata": {"annotations": {"example.com/seen": str(number)}}})
