@@ -236,7 +236,7 @@ def test_a_secret_that_lost_our_label_is_put_right(world: World) -> None:
     )
     raw = world.ready(version=1)
     assert condition_of(raw, "Stalled") is None
-    assert world.events("MetadataDiffers")
+    assert world.wait("an event", lambda: world.events("MetadataDiffers"), 10)
 
 
 def test_keys_labels_and_annotations_of_others_stay(world: World) -> None:
