@@ -65,8 +65,8 @@ if TYPE_CHECKING:
     from voicekeys.api.store import StoreSpec
     from voicekeys.model.identity import Identity, WorkloadId
     from voicekeys.model.payload import KeyVersion
-    from voicekeys.reconcilers.poller import Source
     from voicekeys.reconcilers.ports import KeySource
+    from voicekeys.reconcilers.source import Source
 
 log = structlog.get_logger(__name__)
 
@@ -253,8 +253,7 @@ class Operator:
         if self.watchers is not None:
             await self.watchers.synced()
             # kopf does not tell when its first list is over; who owns a Secret needs all bindings to be known.
-            self.handlers.begin_listing()
-            await self.watchers.sweep_bindings(self.handlers.on_listed)
+            await self._list_bindings(self.watchers)
         await engine.run()
 
     async def _sweep(self) -> None:
@@ -264,8 +263,11 @@ class Operator:
                     await self.shell.resumed.wait()
             self.shell.resumed.clear()
             await self._marked(leads=True)
-            self.handlers.begin_listing()
-            await self.watchers.sweep_bindings(self.handlers.on_listed)
+            await self._list_bindings(self.watchers)
+
+    async def _list_bindings(self, watchers: Watchers) -> None:
+        self.handlers.begin_listing()
+        await watchers.sweep_bindings(self.handlers.on_listed)
 
     async def _exit_on_loss(self) -> NoReturn:
         await self.elector.lost()

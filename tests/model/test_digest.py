@@ -72,3 +72,9 @@ def test_digests_stay_the_same_over_releases() -> None:
 
 def test_a_digester_shows_nothing_of_its_key() -> None:
     assert repr(gen.DIGESTER) == "Digester()"
+
+
+def test_digests_of_another_key_are_foreign_and_none_are_not() -> None:
+    assert gen.DIGESTER.is_foreign(OTHER.key_id)
+    assert not gen.DIGESTER.is_foreign(gen.DIGESTER.key_id)
+    assert not gen.DIGESTER.is_foreign(None)

@@ -71,3 +71,8 @@ SAME = {
 @pytest.mark.parametrize(("other", "same"), SAME.values(), ids=SAME)
 def test_whether_nothing_differs(other: SecretRecord | None, same: bool) -> None:  # noqa: FBT001
     assert SecretRecord(VIEW, 1).same_as(other) is same
+
+
+@pytest.mark.parametrize(("annotations", "stamp"), [({"voicekeys.dev/digest": "d7"}, "d7"), ({"note": "x"}, None)])
+def test_the_stamp(annotations: dict[str, str], stamp: str | None) -> None:
+    assert SecretView("u", "Opaque", {}, annotations, (), {}).stamp == stamp

@@ -235,6 +235,30 @@ def test_what_a_pod_may_have_read(started: tuple[int, ...], created: int | None,
     assert not policy.may_differ(replace(pod, ended=True), gen.NOW, gen.at(10))
 
 
+OLDER = {
+    "made before": ((), -1, True),
+    "a container of it started before": ((-1,), 3, True),
+    "made at that moment": ((), 0, False),
+    "made after": ((4,), 3, False),
+    "nobody knows": ((), None, True),
+}
+
+
+@pytest.mark.parametrize(("started", "created", "older"), OLDER.values(), ids=OLDER)
+def test_whether_a_pod_is_older_than_a_moment(started: tuple[int, ...], created: int | None, *, older: bool) -> None:
+    moments = tuple(gen.at(second) for second in started)
+    pod = replace(gen.pod(), started=moments, created=None if created is None else gen.at(created))
+    assert policy.is_older(pod, gen.NOW) is older
+
+
+def test_the_recorded_pods_that_still_run() -> None:
+    pod = gen.pod("a")
+    known = (OldPod(pod.uid, "a"), OldPod("gone", "b"))
+    stranger = gen.pod("c")
+    seen = policy.SeenPods({pod.uid: pod, stranger.uid: stranger}, ())
+    assert policy.alive_of(known, seen) == {pod.uid: pod}
+
+
 def test_when_containers_started_is_parsed() -> None:
     running: list[gen.Object] = [{"running": {"startedAt": gen.text(gen.at(5))}}, {"waiting": {}}, {"running": {}}]
     assert gen.pod("a", gen.containers(*running)).started == (gen.at(5),)

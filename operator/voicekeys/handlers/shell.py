@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
     from voicekeys.handlers.bindings import BindingHandlers
 
-    Tasks = Collection[asyncio.Task[Any]]
-else:
-    Tasks = Collection
-
 log = structlog.get_logger(__name__)
 
 STEADY_SECONDS = 60.0
@@ -93,7 +89,7 @@ class Shell:
         await kopf.run_tasks(tasks, ignored=OthersTasks())
 
 
-class OthersTasks(Tasks):
+class OthersTasks(Collection[asyncio.Task[Any]]):
     """Every task but kopf's own: at its end kopf cancels all that it does not find here (facts §2, trap 9)."""
 
     def __contains__(self, task: object) -> bool:

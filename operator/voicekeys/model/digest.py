@@ -22,15 +22,16 @@ class Digester:
         key: at least 32 random bytes; whoever has it can test guesses, so it lives in a Secret of the operator.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "key_id")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-
-    @property
-    def key_id(self) -> str:
+        self.key_id = hmac.new(key, b"id\0", hashlib.sha256).hexdigest()[:8]
         """Eight hex digits that name the key: digests of different keys cannot be compared."""
-        return hmac.new(self._key, b"id\0", hashlib.sha256).hexdigest()[:8]
+
+    def is_foreign(self, key_id: str | None) -> bool:
+        """Whether digests are of another key (by its name), as after this one was lost; None: there are none yet."""
+        return key_id not in {None, self.key_id}
 
     def of_payload(self, payload: Payload) -> str:
         """Digest names and values; the order of names does not matter, their boundaries do."""

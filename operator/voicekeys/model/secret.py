@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from voicekeys.api.names import DIGEST_ANNOTATION
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,6 +36,11 @@ class SecretView:
     annotations: Mapping[str, str]
     owners: tuple[str, ...]
     digests: Mapping[str, str]
+
+    @property
+    def stamp(self) -> str | None:
+        """Digest of the data that voicekeys wrote, as it wrote it beside them; None where it wrote none."""
+        return self.annotations.get(DIGEST_ANNOTATION)
 
 
 class SecretRecord:

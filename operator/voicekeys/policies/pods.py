@@ -7,7 +7,7 @@ one full grace period has passed; the latter is counted as unwitnessed, never as
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from voicekeys.api.status import OldPod
@@ -15,9 +15,10 @@ from voicekeys.model.workload import DEFAULT_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from voicekeys.model.workload import Pod, Workload
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ def may_differ(pod: Pod, since: datetime, until: datetime) -> bool:
     """Whether a pod may have read what the Secret held between two moments, by its age and that of its containers."""
     moments = [*pod.started, *([pod.created] if pod.created is not None else [])]
     return not pod.ended and (not moments or any(since <= moment < until for moment in moments))
+
+
+def is_older(pod: Pod, moment: datetime) -> bool:
+    """Whether a pod, or a container of it, started before a moment, and may have read what the Secret held then."""
+    return may_differ(pod, _LONG_AGO, moment)
+
+
+def alive_of(known: Sequence[OldPod], seen: SeenPods) -> dict[str, Pod]:
+    """Those of the recorded pods that still run, by UID."""
+    return {pod.uid: seen.alive[pod.uid] for pod in known if pod.uid in seen.alive}
 
 
 def follow(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
-from voicekeys.api.names import DIGEST_ANNOTATION, trigger_annotation
+from voicekeys.api.names import trigger_annotation
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
@@ -15,6 +15,9 @@ from voicekeys.policies import preflight, records
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
     from voicekeys.api.binding import Agent
     from voicekeys.api.status import AgentStatus
     from voicekeys.model.workload import Pod, Workload
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.outcome import Draft
     from voicekeys.reconcilers.way_back import Wanted
 
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 NO_TRIGGER = "-"
 """A trigger that no pod has."""
 
@@ -54,8 +56,8 @@ class Case:
     def mine(self, seen: SeenPods, recorded: AgentStatus) -> SeenPods:
         """The pods of this workload alone, and those known to be on its old key: one may be let go by its owner."""
         owned = on_old_key.of_workload(seen.alive.values(), self.workload)
-        known = [seen.alive[pod.uid] for pod in recorded.old_pods if pod.uid in seen.alive]
-        return on_old_key.SeenPods({pod.uid: pod for pod in (*owned, *known)}, seen.ended)
+        known = on_old_key.alive_of(recorded.old_pods, seen)
+        return on_old_key.SeenPods({pod.uid: pod for pod in owned} | known, seen.ended)
 
     def owned(self, mine: SeenPods) -> list[Pod]:
         """Those of its pods that it still controls: what it let go of holds a key, but takes no part in a restart."""
@@ -65,12 +67,16 @@ class Case:
         """The trigger that pods on the wanted key have."""
         return records.target_trigger(recorded, self.wanted.digest)
 
+    def of_template(self, pods: Iterable[Pod], trigger: str) -> list[Pod]:
+        """Those pods whose template had a trigger."""
+        return [pod for pod in pods if not on_old_key.is_old(pod, self.annotation, trigger)]
+
     def surplus(self, recorded: AgentStatus, mine: SeenPods) -> int:
         """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready."""
         if recorded.patched_time is None:
             return 0
         serving = [pod for pod in self.owned(mine) if not pod.terminating and not pod.ended]
-        new = [pod for pod in serving if not on_old_key.is_old(pod, self.annotation, recorded.trigger or "")]
+        new = self.of_template(serving, recorded.trigger or "")
         return max(len(serving) - self.workload.replicas, sum(1 for pod in new if not pod.ready))
 
     def ready_at(self) -> datetime:
@@ -91,7 +97,7 @@ class Case:
             baseline: digest of the data that the Secret had.
         """
         trigger = self.workload.triggers.get(self.annotation, "").partition(records.AGAIN)[0]
-        stamp = self.observed.secret.annotations.get(DIGEST_ANNOTATION) if self.observed.secret else None
+        stamp = self.observed.secret.stamp if self.observed.secret else None
         other_key = stamp not in {None, self.wanted.digest} and baseline == self.wanted.digest
         return trigger not in {"", self.wanted.digest} and not other_key
 
@@ -99,16 +105,16 @@ class Case:
         """Whether a pod of the template with this trigger may have read other data, which the Secret held until now."""
         if since is None:
             return False
-        pods = [pod for pod in mine.alive.values() if not on_old_key.is_old(pod, self.annotation, trigger)]
+        pods = self.of_template(mine.alive.values(), trigger)
         return any(on_old_key.may_differ(pod, since, self.ready_at()) for pod in pods)
 
     def born_before(self, mine: SeenPods) -> bool:
         """Whether a pod started before the Secret was written."""
-        return any(on_old_key.may_differ(pod, LONG_AGO, self.written()) for pod in mine.alive.values())
+        return any(on_old_key.is_older(pod, self.written()) for pod in mine.alive.values())
 
     def older(self, mine: SeenPods) -> list[Pod]:
         """The pods that started before every node could read what the Secret holds."""
-        return [pod for pod in mine.alive.values() if on_old_key.may_differ(pod, LONG_AGO, self.ready_at())]
+        return [pod for pod in mine.alive.values() if on_old_key.is_older(pod, self.ready_at())]
 
     def follow_older(self, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
         """Bring the set of pods on the old key up to date by their age, where their trigger tells nothing."""
@@ -123,8 +129,21 @@ class Case:
 
     def follow(self, recorded: AgentStatus, mine: SeenPods, trigger: str) -> AgentStatus:
         """Bring the set of pods on the old key up to date."""
-        old, lost = on_old_key.follow(recorded.old_pods, mine, self.annotation, trigger, self.observed.now)
-        return replace(recorded, old_pods=old, unwitnessed=(recorded.unwitnessed or 0) + lost or None)
+        return followed(self.observed, recorded, mine, trigger)
+
+
+def followed(observed: Observed, recorded: AgentStatus, seen: SeenPods, trigger: str) -> AgentStatus:
+    """Bring an agent's set of pods on the old key up to date.
+
+    Args:
+        observed: the binding.
+        recorded: what is known of the agent.
+        seen: its pods.
+        trigger: the value that pods on the wanted key have; `NO_TRIGGER` where none is.
+    """
+    annotation = trigger_annotation(observed.name.name)
+    old, lost = on_old_key.follow(recorded.old_pods, seen, annotation, trigger, observed.now)
+    return replace(recorded, old_pods=old, unwitnessed=(recorded.unwitnessed or 0) + lost or None)
 
 
 def ready_at(observed: Observed, draft: Draft) -> datetime:
@@ -163,9 +182,9 @@ def warn(case: Case) -> None:
 
 def resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
     """Whether a pause ended and no new pod is there yet: the rollout's timeout runs from the resume."""
-    before, trigger = case.draft.status.conditions, case.trigger(recorded)
+    before = case.draft.status.conditions
     waited = any(old.type == Is.AGENTS_CURRENT and old.reason == "WaitingForResume" for old in before)
-    began = any(not on_old_key.is_old(pod, case.annotation, trigger) for pod in mine.alive.values())
+    began = case.of_template(mine.alive.values(), case.trigger(recorded))
     return waited and not case.workload.paused and not began
 
 
@@ -175,8 +194,7 @@ def calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
     draining = any(
         pod.terminating and not pod.ended for pod in pods if on_old_key.is_old(pod, case.annotation, trigger)
     )
-    new = [pod for pod in pods if not on_old_key.is_old(pod, case.annotation, trigger)]
-    starting = any(not pod.ready and not pod.terminating for pod in new)
+    starting = any(not pod.ready and not pod.terminating for pod in case.of_template(pods, trigger))
     half = case.observed.spec.rollout.timeout / 2  # so that the time is not written anew at each look
     late = recorded.patched_time is not None and case.observed.now - recorded.patched_time >= half
     return draining and not starting and late
@@ -184,8 +202,7 @@ def calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
 
 def counted(case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
     """Note how many pods a workload should have, has on the current key, and lets drain."""
-    trigger = case.trigger(recorded)
     serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
-    current = sum(1 for pod in serving if pod.ready and not on_old_key.is_old(pod, case.annotation, trigger))
+    current = sum(1 for pod in case.of_template(serving, case.trigger(recorded)) if pod.ready)
     draining = sum(1 for pod in mine.alive.values() if pod.terminating and not pod.ended)
     return replace(recorded, desired=case.workload.replicas, current=current, draining=draining or None)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from voicekeys.model.secret import SecretView
     from voicekeys.model.workload import Workload
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
-    from voicekeys.reconcilers.poller import Source
     from voicekeys.reconcilers.ports import Clock, Cluster
+    from voicekeys.reconcilers.source import Source
     from voicekeys.reconcilers.stores import Stores
 
 

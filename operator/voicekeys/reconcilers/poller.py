@@ -31,8 +31,6 @@ MAX_ERROR_BACKOFF = 300.0
 QUIET_FAILURES = 2  # so often may a source that has its key fail as if Vault were down before its bindings are told
 NO_PROBE_SECONDS = 1.0  # between two looks for a source that the store can be probed with
 
-__all__ = ["Source", "StorePoller"]
-
 
 class StorePoller:
     """Polls the sources of one store.
@@ -266,13 +264,12 @@ class StorePoller:
         """Take a read that failed as if the store were down: that is so, or another source is asked at once."""
         if self.sources.get(source.id) is not source:
             return  # nobody's any more
-        now = self._clock.monotonic()
-        if self.down is None and self._witnesses.says_down(source, now):
+        if self.down is not None:
+            self.down = error
+        elif self._witnesses.says_down(source, self._clock.monotonic()):
             self._down_since, self._probes = self._witnesses.since, 0
             self.down = error
             self._wakeup.set()
-        if self.down is not None:
-            self.down = error
         else:
             witness = self._witnesses.witness()
             if witness is not None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from voicekeys.api.names import trigger_annotation
 from voicekeys.api.status import OldPod
 from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import ApiConflict, Waiting
@@ -17,11 +16,11 @@ from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.reconcilers.case import (
-    LONG_AGO,
     NO_TRIGGER,
     Case,
     calls_hold,
     counted,
+    followed,
     missing,
     misused,
     ready_at,
@@ -91,7 +90,7 @@ class Rollouts:
             ApiError: the API server refused or did not answer; what was done so far is recorded or repeatable.
             Waiting: the pods are being listed (reason ``Reading``).
         """
-        if observed.status.digest_key not in {None, self._digester.key_id}:
+        if self._digester.is_foreign(observed.status.digest_key):
             draft.status = _rekeyed(observed, draft, wanted)
         draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
@@ -169,11 +168,8 @@ class Rollouts:
             self._tracker.release(workload, observed.name)
             return status
         seen = self._seen(workload, {}, observed.name, draft, status.old_pods)
-        known = {pod.uid: seen.alive[pod.uid] for pod in status.old_pods if pod.uid in seen.alive}
-        annotation = trigger_annotation(observed.name.name)
-        mine = on_old_key.SeenPods(known, seen.ended)
-        old, lost = on_old_key.follow(status.old_pods, mine, annotation, NO_TRIGGER, observed.now)
-        return replace(status, old_pods=old, unwitnessed=(status.unwitnessed or 0) + lost or None)
+        mine = on_old_key.SeenPods(on_old_key.alive_of(status.old_pods, seen), seen.ended)
+        return followed(observed, status, mine, NO_TRIGGER)
 
     def witness(self, observed: Observed, draft: Draft) -> None:
         """See the pods on the old key end, and do nothing else: the binding is suspended."""
@@ -199,7 +195,7 @@ class Rollouts:
         have = {pod.uid for pod in status.old_pods}
         owned = on_old_key.of_workload(seen.alive.values(), workload)
         until = ready_at(observed, draft)
-        older = [pod for pod in owned if pod.uid not in have and on_old_key.may_differ(pod, LONG_AGO, until)]
+        older = [pod for pod in owned if pod.uid not in have and on_old_key.is_older(pod, until)]
         joined = tuple(OldPod(pod.uid, pod.name, pod.node or None, pod.grace_seconds) for pod in older)
         return self._left(observed, draft, replace(status, old_pods=(*status.old_pods, *joined)))
 
@@ -255,7 +251,7 @@ class Rollouts:
         change = case.draft.status.rotation
         owned = case.owned(mine)
         old = [pod for pod in owned if on_old_key.is_old(pod, case.annotation, trigger)]
-        new = [pod for pod in owned if not on_old_key.is_old(pod, case.annotation, trigger)]
+        new = case.of_template(owned, trigger)
         since = records.progressed(recorded, new)
         if since is not None:
             settled = case.workload.settled

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from voicekeys.model.digest import Digester
     from voicekeys.model.identity import Name, SourceId
     from voicekeys.model.payload import Payload
-    from voicekeys.reconcilers.poller import Source
+    from voicekeys.reconcilers.source import Source
 
 MIN_KEY_LENGTH = 16  # bytes; shorter values ("true", a region) are equal by chance
 _SECRET_FIELD = re.compile(r"key|secret|token|auth|pass|cred", re.IGNORECASE)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from voicekeys.model.identity import Name, SourceId
-    from voicekeys.reconcilers.poller import Source
     from voicekeys.reconcilers.ports import Clock, KeySource
+    from voicekeys.reconcilers.source import Source
 
 log = structlog.get_logger(__name__)
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.inventory import Inventory
     from voicekeys.reconcilers.outcome import Draft, Outcome
-    from voicekeys.reconcilers.poller import Source
     from voicekeys.reconcilers.ports import Cluster
     from voicekeys.reconcilers.shared import SharedKeys
+    from voicekeys.reconcilers.source import Source
     from voicekeys.reconcilers.stores import Stores
 
 
@@ -205,7 +205,8 @@ class Sync:
                 found = Verdict("MetadataDiffers", "the binding was edited")
             if found is not None:
                 present = observed.secret if policy.is_ours(observed.secret) else await self._foreign(observed)
-                found = policy.difference(present, metadata, digests) or found
+                if present is not observed.secret:  # its label is off, or it is somebody else's that may be adopted
+                    found = policy.difference(present, metadata, digests) or found
                 await self._before_write(observed, draft, wanted, present)
                 await self._write(observed, wanted, metadata, present)
                 self._report_heal(observed, wanted, found)
@@ -230,8 +231,7 @@ class Sync:
             )
             raise Waiting("SecretMissing", message)
         recorded = observed.status.secret
-        stamp = observed.secret.annotations.get(names.DIGEST_ANNOTATION)
-        if recorded and recorded.name != observed.record.secret.name and stamp != recorded.digest:
+        if recorded and recorded.name != observed.record.secret.name and observed.secret.stamp != recorded.digest:
             message = (
                 f"Secret {observed.record.secret.name} holds another key than {recorded.name} did, and Vault does not "
                 "give the one that it should hold: see SourceReachable for what to mend"
@@ -257,10 +257,9 @@ class Sync:
     def _baseline(self, observed: Observed, draft: Draft, wanted: Wanted, present: SecretView | None) -> str:
         """Digest of the data that running pods were started with, as far as anyone can know."""
         status, name = draft.status, observed.record.secret.name
-        if status.secret is not None and status.digest_key == self._digester.key_id:
-            moved = status.secret.name != name and present is not None
-            if not moved:
-                return status.secret.digest
+        comparable = status.digest_key == self._digester.key_id
+        if status.secret is not None and comparable and (status.secret.name == name or present is None):
+            return status.secret.digest
         if present is None or wanted.data is None:
             return wanted.digest
         # First sight of a Secret that was there before, or a lost fingerprint key: what it holds now is what counts.
@@ -334,10 +333,9 @@ class Sync:
 def _check_recorded(observed: Observed, error: SourceError) -> None:
     """Refuse to take the Secret for the last recorded key: we may have been killed between writing it and saying so."""
     held, recorded = observed.secret, observed.status.secret
-    digest = held.annotations.get(names.DIGEST_ANNOTATION) if held is not None else None
-    if held is None or recorded is None or digest is None or recorded.name != observed.record.secret.name:
+    if held is None or recorded is None or recorded.name != observed.record.secret.name:
         return
-    if digest != recorded.digest:
+    if held.stamp not in {None, recorded.digest}:
         version = held.annotations.get(names.KEY_VERSION_ANNOTATION, "?")
         message = (
             f"the Secret holds version {version} of the key, which was not recorded before the operator ended; agents "

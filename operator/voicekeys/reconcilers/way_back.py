@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voicekeys.api import names
 from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import StoreDown, Terminal, Waiting
 from voicekeys.policies import render
@@ -64,7 +63,7 @@ class WayBack:
         status, secret, change = draft.status, observed.secret, draft.status.rotation
         if status.secret is None or status.key is None or status.digest_key != self._digester.key_id or secret is None:
             return None
-        if secret.annotations.get(names.DIGEST_ANNOTATION) != status.secret.digest:
+        if secret.stamp != status.secret.digest:
             return None
         draft.baseline = status.secret.digest
         refused = (change.refused_digest if change else None) or ""
@@ -111,4 +110,4 @@ class WayBack:
 
     def is_rekeyed(self, observed: Observed) -> bool:
         """Whether the digests of the status are of a fingerprint key that was lost."""
-        return observed.status.digest_key not in {None, self._digester.key_id}
+        return self._digester.is_foreign(observed.status.digest_key)
