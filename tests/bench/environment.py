@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.lab.binaries import cache_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,7 +25,7 @@ REQUIREMENTS = Path(__file__).parents[2] / "deploy/requirements/operator.txt"
 def image_python(say: Callable[[str], None] = print) -> str:
     """Give a Python with the image's packages; it is made once and kept beside the lab's binaries."""
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voicekeys" / "bench"
+    cache = cache_folder("bench")
     ready, unfinished = cache / key, cache / f"{key}.{os.getpid()}"
     if not (ready / "bin/python").exists():
         say("making an environment with what the operator's image has")

@@ -46,9 +46,9 @@ class Found:
         return "lab binaries: " + "; ".join(parts)
 
 
-def cache_folder() -> Path:
-    """Return the folder of earlier builds."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voicekeys" / "lab"
+def cache_folder(of: str = "lab") -> Path:
+    """Return the folder of what was made earlier and is kept: by default the lab's builds."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voicekeys" / of
 
 
 def look(names: Sequence[str], builder: Builder | None = None) -> Found:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import kubernetes
 
+from tests.lab.binaries import cache_folder
 from tests.lab.cluster import CONFLICT, NOT_FOUND, REVIEWER_NAMESPACE
 from tests.lab.controlplane import FAKE_NODE, Endpoint
 from tests.lab.lab import Lab
@@ -176,7 +177,7 @@ def kind_cluster(*, keep: bool = False) -> Iterator[Path]:
     pytest_kind: Any = importlib.import_module("pytest_kind.cluster")
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     os.environ.setdefault("KIND_DOWNLOAD_URL", f"{KIND_URL}/{KIND_VERSION}/kind-linux-{machine}")
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voicekeys" / "kind"
+    folder = cache_folder("kind")
     folder.mkdir(parents=True, exist_ok=True)
     # It makes a folder for its downloads in the working directory, whatever paths it is given.
     with contextlib.chdir(folder):

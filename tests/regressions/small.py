@@ -15,18 +15,17 @@ import asyncio
 import base64
 import contextlib
 import copy
-import itertools
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.reconcilers.world import condition_of, message_of
+from tests.regressions.memory import EPOCH, Clock, Cluster, Object, Vault, matches
 from tests.regressions.virtual import VirtualLoop
 from voicekeys.api import names
 from voicekeys.model.digest import Digester
-from voicekeys.model.errors import ApiConflict, Retryable, SourceMissing, StoreDown, VoiceKeysError
+from voicekeys.model.errors import Retryable, VoiceKeysError
 from voicekeys.model.identity import Name, WorkloadId
-from voicekeys.model.payload import KeyVersion, Payload
 from voicekeys.model.secret import parse_secret
 from voicekeys.reconcilers.binding import BindingReconciler
 from voicekeys.reconcilers.gather import Gatherer
@@ -41,148 +40,11 @@ from voicekeys.reconcilers.stores import Stores
 from voicekeys.reconcilers.sync import Sync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
-    from voicekeys.model.identity import Identity
 
-Object = dict[str, Any]
-
-EPOCH = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AGENTS = [{"kind": "Deployment", "name": "agent"}]
 NS = "n"
-
-
-class _Clock:
-    """Both clocks of the loop's time; the wall clock may be `ahead`."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-        self.ahead = timedelta()
-
-    def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=self._loop.time()) + self.ahead
-
-    def monotonic(self) -> float:
-        return self._loop.time()
-
-
-class _Vault:
-    """A store's client; what it gives is the world's."""
-
-    def __init__(self, small: Small) -> None:
-        self._small = small
-
-    async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
-        del identity
-        await asyncio.sleep(0.01)
-        if self._small.vault_down:
-            raise StoreDown("VaultUnreachable", "it is down")
-        versions = self._small.keys[path]
-        number = version or max(versions)
-        if number in self._small.unreadable:
-            raise StoreDown("VaultUnreachable", "it is down")
-        if number in self._small.lost:
-            raise SourceMissing("KeyMissing", "it was destroyed")
-        return KeyVersion(number, EPOCH, Payload(versions[number]))
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class _Cluster:
-    """The API server: as much of it as the reconcilers use."""
-
-    def __init__(self, small: Small) -> None:
-        self._small = small
-        self.secrets: dict[Name, Object] = {}
-        self.workloads: dict[WorkloadId, Object] = {}
-        self.quotas: list[Object] = []
-        self.pods: dict[str, Object] = {}
-        self.bindings: dict[Name, Object] = {}
-        self.patches: list[dict[str, str | None]] = []
-        self.watchers: list[tuple[str, asyncio.Queue[tuple[str, Object]]]] = []
-        self._versions = itertools.count(100)
-
-    def version(self) -> str:
-        return str(next(self._versions))
-
-    async def get_secret(self, name: Name) -> Object | None:
-        return self.secrets.get(name)
-
-    async def apply_secret(self, manifest: Mapping[str, Any]) -> Object:
-        name = Name(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-        old, new = self.secrets.get(name), copy.deepcopy(dict(manifest))
-        if manifest["metadata"].get("uid") and old is None:
-            raise ApiConflict("Conflict", "it is gone", status=409)
-        new["metadata"]["uid"] = old["metadata"]["uid"] if old else f"s-{self.version()}"
-        new["metadata"]["resourceVersion"] = self.version()
-        self.secrets[name] = new
-        return copy.deepcopy(new)
-
-    async def replace_status(self, kind: str, name: Name, uid: str, status: Mapping[str, Any]) -> Object:
-        del kind, uid
-        self._small.before_status(status)
-        raw = self.bindings[name]
-        raw["status"] = copy.deepcopy(dict(status))
-        raw["metadata"]["resourceVersion"] = self.version()
-        return copy.deepcopy(raw)
-
-    async def get_workload(self, workload: WorkloadId) -> Object | None:
-        return copy.deepcopy(self.workloads.get(workload))
-
-    async def annotate_template(
-        self, workload: WorkloadId, uid: str, resource_version: str, annotations: Mapping[str, str | None]
-    ) -> Object:
-        del uid, resource_version
-        raw = self.workloads[workload]
-        found = raw["spec"]["template"]["metadata"].setdefault("annotations", {})
-        for key, value in annotations.items():
-            if value is None:
-                found.pop(key, None)
-            else:
-                found[key] = value
-        raw["metadata"]["generation"] += 1
-        raw["metadata"]["resourceVersion"] = self.version()
-        self.patches.append(dict(annotations))
-        return copy.deepcopy(raw)
-
-    async def get_namespace(self, name: str) -> Object | None:
-        return {"metadata": {"name": name}}
-
-    async def list_quotas(self, namespace: str) -> list[Object]:
-        del namespace
-        return self.quotas
-
-    async def mint_token(self, identity: Identity, audience: str) -> str:
-        raise NotImplementedError
-
-    def emit(self, regarding: Mapping[str, str], kind: str, reason: str, message: str) -> None:
-        del regarding, kind
-        self._small.events.append((reason, message))
-
-    async def watch(
-        self, resource: str, namespace: str = "", selector: str = "", *, metadata_only: bool = False
-    ) -> AsyncIterator[tuple[str, Object]]:
-        del resource, namespace, metadata_only
-        queue: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
-        self.watchers.append((selector, queue))
-        yield "LISTING", {}
-        for pod in list(self.pods.values()):
-            if _matches(pod, selector):
-                yield "ADDED", copy.deepcopy(pod)
-        yield "SYNCED", {}
-        while True:
-            yield await queue.get()
-
-    def tell(self, kind: str, pod: Object) -> None:
-        for selector, queue in self.watchers:
-            if _matches(pod, selector):
-                queue.put_nowait((kind, copy.deepcopy(pod)))
-
-
-def _matches(pod: Object, selector: str) -> bool:
-    wanted = dict(part.split("=") for part in selector.split(",")) if selector else {}
-    return bool(wanted.items() <= pod["metadata"]["labels"].items())
 
 
 class Small:
@@ -190,15 +52,15 @@ class Small:
 
     def __init__(self) -> None:
         self.loop = VirtualLoop()
-        self.clock = _Clock(self.loop)
+        self.clock = Clock(self.loop)
         self.vault_down = False
         self.unreadable: set[int] = set()
         self.lost: set[int] = set()
         self.keys: dict[str, dict[int, dict[str, bytes]]] = {}
         self.events: list[tuple[str, str]] = []
-        self.cluster = _Cluster(self)
+        self.cluster = Cluster(self)
         self._bound: list[Name] = []
-        self._vault = _Vault(self)
+        self._vault = Vault(self)
         self._store: Object = {}
 
     def before_status(self, status: Mapping[str, Any]) -> None:
@@ -233,7 +95,7 @@ class Small:
             if (secret["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "voicekeys":
                 inventory.secrets[name] = parse_secret(secret, digester)
 
-        async def connect(name: str, spec: Any) -> _Vault:
+        async def connect(name: str, spec: Any) -> Vault:
             del name, spec
             return self._vault
 
@@ -398,8 +260,8 @@ class Small:
         before = copy.deepcopy(pod)
         pod["metadata"].update(metadata)
         for selector, queue in self.cluster.watchers:
-            if _matches(before, selector):
-                kind = "MODIFIED" if _matches(pod, selector) else "DELETED"
+            if matches(before, selector):
+                kind = "MODIFIED" if matches(pod, selector) else "DELETED"
                 queue.put_nowait((kind, copy.deepcopy(pod if kind == "MODIFIED" else before)))
 
     def terminate(self, name: str) -> None:

@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voicekeys.agent.ports import listening
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -52,15 +54,7 @@ def listen(port: int) -> socket.socket:
     where = address(port)
     if not where.startswith("\0"):
         Path(where).unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(where)
-        sock.listen(128)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    return listening(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), where)
 
 
 def identify(sock: socket.socket) -> int | None:

@@ -53,10 +53,23 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _bound(sock: socket.socket, address: tuple[str, int]) -> socket.socket:
-    """Bind and listen: on Linux two sockets may bind one port until the first listens."""
+    # Without it a restarted process finds its port in TIME_WAIT.
+    return listening(sock, address, reuse=os.name == "posix")
+
+
+def listening(sock: socket.socket, address: tuple[str, int] | str, *, reuse: bool = False) -> socket.socket:
+    """Bind and listen: on Linux two sockets may bind one port until the first listens.
+
+    Args:
+        sock: closed where that fails.
+        address: host and port, or that of a Unix socket.
+        reuse: also an address whose former connections have not timed out.
+
+    Raises:
+        OSError: it is taken, or is not an address of this machine.
+    """
     try:
-        if os.name == "posix":
-            # Without it a restarted process finds its port in TIME_WAIT.
+        if reuse:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(128)

@@ -61,7 +61,7 @@ def python(name: str, files: Mapping[str, Path], entrypoint: Sequence[str], fold
 
 def cache() -> Path:
     """Return the folder of what is kept."""
-    folder = cache_folder().with_name("nodes")
+    folder = cache_folder("nodes")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
