@@ -43,3 +43,20 @@ def test_what_stops_the_way_back_is_said_beside_the_refusal(small: Small) -> Non
     assert small.reason("Stalled") == "NewKeyRefused"
     assert "Version 1 is kept in place of version 2" in small.message("Stalled")
     assert "strategy Recreate" in small.message("Stalled")
+
+
+def test_the_pods_of_a_workload_deleted_while_its_restart_was_held_count_until_they_ended(small: Small) -> None:
+    small.quota(hard=1, used=1)
+    small.put("two")
+    small.pass_by(20)
+    assert small.reason("Stalled") == "QuotaExceeded"
+    small.cluster.workloads.clear()
+    small.terminate("old")
+    small.sync_now("look")
+    small.pass_by(10)
+    assert [pod["name"] for pod in small.agent()["oldPods"]] == ["old"]
+    assert not small.is_true("CallsDrained")
+    small.end("old")
+    small.pass_by(10)
+    assert "oldPods" not in small.agent()
+    assert small.reason("AgentsCurrent") == "WorkloadMissing"

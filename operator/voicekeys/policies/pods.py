@@ -16,6 +16,7 @@ from voicekeys.model.workload import DEFAULT_GRACE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from voicekeys.model.identity import WorkloadId
     from voicekeys.model.workload import Pod, Workload
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -36,11 +37,16 @@ class SeenPods:
 
 def of_workload(pods: Iterable[Pod], workload: Workload) -> list[Pod]:
     """The pods that a workload controls; selectors may overlap, owners do not."""
-    if workload.id.kind != "Deployment":
-        return [pod for pod in pods if pod.owner == workload.uid]
+    return owned_by(pods, workload.id, workload.uid)
+
+
+def owned_by(pods: Iterable[Pod], workload: WorkloadId, uid: str | None) -> list[Pod]:
+    """The pods that a workload of this name and UID controls or, gone itself, did control."""
+    if workload.kind != "Deployment":
+        return [pod for pod in pods if pod.owner == uid]
     # A ReplicaSet is named after its Deployment and the template's hash.
     of_sets = (pod for pod in pods if pod.owner_kind == "ReplicaSet")
-    return [pod for pod in of_sets if pod.owner_name.rpartition("-")[0] == workload.id.name]
+    return [pod for pod in of_sets if pod.owner_name.rpartition("-")[0] == workload.name]
 
 
 def is_old(pod: Pod, annotation: str, trigger: str) -> bool:

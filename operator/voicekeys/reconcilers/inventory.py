@@ -150,6 +150,8 @@ class Inventory:
         record = self.bindings.pop(name, None)
         if record is not None:
             _drop(self._by_secret, record.secret, name)
+            if record.secret not in self._by_secret:
+                self._gone.pop(record.secret, None)
             for agent in record.agents:
                 _drop(self._by_agent, agent, name)
         return record

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from voicekeys.api.status import OldPod
 from voicekeys.model.digest import UNKNOWN_DIGEST
-from voicekeys.model.errors import ApiConflict, Waiting
-from voicekeys.model.identity import WorkloadId
+from voicekeys.model.errors import ApiConflict
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.reconcilers.case import (
-    NO_TRIGGER,
     Case,
     calls_hold,
     counted,
-    followed,
     missing,
     misused,
-    ready_at,
     resumed,
     warn,
 )
-from voicekeys.reconcilers.conclusion import Taken, conclude, witnessed
+from voicekeys.reconcilers.conclusion import Taken, conclude
+from voicekeys.reconcilers.leftovers import Leftovers
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Mapping
 
     from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.model.digest import Digester
-    from voicekeys.model.identity import Name
     from voicekeys.model.workload import Workload
     from voicekeys.policies.pods import SeenPods
     from voicekeys.reconcilers.gather import Gatherer, Observed
@@ -47,8 +42,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.way_back import Wanted
 
 
-LISTING_SECONDS = 5.0
-"""So long a list of pods may take before it is worth a word."""
+CONFLICT_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""Seconds before a patch that lost a race is tried again: a controller writes in bursts, and rests in between."""
 
 
 class Rollouts:
@@ -79,6 +74,7 @@ class Rollouts:
         self._cluster = cluster
         self._outcome = outcome
         self._tracker = tracker
+        self._leftovers = Leftovers(gatherer, tracker)
         self._digester = digester
         self._stopwatch = Stopwatch(clock)
         self._first_sight: dict[tuple[str, str], str] = {}  # UIDs of binding and workload to the baseline
@@ -101,12 +97,18 @@ class Rollouts:
             status = known.get((agent.kind, agent.name))
             workload = workloads.get(agent)
             if workload is None:
-                taken.append(Taken(agent, missing(observed, agent), status and self._left(observed, draft, status)))
+                left_over = status and self._leftovers.of_gone(observed, draft, wanted, status)
+                taken.append(Taken(agent, missing(observed, agent), left_over))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
+        for key, status in known.items():
+            if key not in named:
+                self._first_sight.pop((observed.record.uid, status.uid or ""), None)
         removed = [
-            await self._removed(observed, draft, wanted, status) for key, status in known.items() if key not in named
+            await self._leftovers.of_removed(observed, draft, wanted, status)
+            for key, status in known.items()
+            if key not in named
         ]
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
@@ -128,7 +130,7 @@ class Rollouts:
             self._tracker.release(workload.id, name)
             resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, misused(case), resting)
-        seen = self._seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
+        seen = self._leftovers.seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
         mine = case.mine(seen, recorded)
         if (remade and case.older(mine)) or (late and case.born_before(mine)):
             recorded = records.doubted(recorded)
@@ -142,62 +144,9 @@ class Rollouts:
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, counted(case, recorded, mine))
 
-    def _seen(
-        self,
-        workload: WorkloadId,
-        selector: Mapping[str, Any],
-        binding: Name,
-        draft: Draft,
-        known: Sequence[OldPod],
-    ) -> SeenPods:
-        seen = self._tracker.follow(workload, selector, binding)
-        if seen is not None and not self._tracker.verify(workload, [pod.uid for pod in known]):
-            seen = None
-        if seen is None and self._tracker.waited(workload) >= LISTING_SECONDS:
-            message = f"the pods of {workload} cannot be listed, so nothing is restarted: see the operator's log"
-            raise Waiting("PodsNotListed", message)
-        if seen is None:
-            draft.wake_in(LISTING_SECONDS, draft.observed_at)
-            raise Waiting("Reading", f"listing the pods of {workload}")
-        return seen
-
-    def _left(self, observed: Observed, draft: Draft, status: AgentStatus) -> AgentStatus:
-        """Follow the old pods of a workload that is gone, or that the binding names no more, to their end."""
-        workload = WorkloadId(status.kind.value, observed.name.namespace, status.name)
-        if not status.old_pods:
-            self._tracker.release(workload, observed.name)
-            return status
-        seen = self._seen(workload, {}, observed.name, draft, status.old_pods)
-        mine = on_old_key.SeenPods(on_old_key.alive_of(status.old_pods, seen), seen.ended)
-        return followed(observed, status, mine, NO_TRIGGER)
-
     def witness(self, observed: Observed, draft: Draft) -> None:
         """See the pods on the old key end, and do nothing else: the binding is suspended."""
-        agents = []
-        for status in draft.status.agents:
-            try:
-                agents.append(self._left(observed, draft, status))
-            except Waiting:
-                agents.append(status)
-        draft.status = replace(draft.status, agents=tuple(agents))
-        witnessed(draft)
-
-    async def _removed(self, observed: Observed, draft: Draft, wanted: Wanted, status: AgentStatus) -> AgentStatus:
-        """Follow what the binding names no more: where its restart never came, the pods of before have the old key."""
-        workload = None
-        self._first_sight.pop((observed.record.uid, status.uid or ""), None)
-        if status.digest != wanted.digest or status.diverged_time is not None:
-            name = WorkloadId(status.kind.value, observed.name.namespace, status.name)
-            workload = await self._gatherer.workload(name)
-        if workload is None or workload.uid != status.uid:
-            return self._left(observed, draft, status)
-        seen = self._seen(workload.id, workload.selector, observed.name, draft, status.old_pods)
-        have = {pod.uid for pod in status.old_pods}
-        owned = on_old_key.of_workload(seen.alive.values(), workload)
-        until = ready_at(observed, draft)
-        older = [pod for pod in owned if pod.uid not in have and on_old_key.is_older(pod, until)]
-        joined = tuple(OldPod(pod.uid, pod.name, pod.node or None, pod.grace_seconds) for pod in older)
-        return self._left(observed, draft, replace(status, old_pods=(*status.old_pods, *joined)))
+        self._leftovers.witness(observed, draft)
 
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
@@ -308,11 +257,14 @@ class Rollouts:
     async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
         spec = workload.spec_part
-        for last in (*[False] * 5, True):
+        for pause in (*CONFLICT_PAUSES, None):
             try:
                 await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)
             except ApiConflict:
-                again = None if last else await self._gatherer.workload(workload.id)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+                again = await self._gatherer.workload(workload.id)
                 if again is None or again.spec_part != spec:
                     raise
                 workload = again

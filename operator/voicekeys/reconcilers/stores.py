@@ -142,7 +142,11 @@ class Stores:
         """Forget a store; its bindings keep their Secrets and say that the store is gone."""
         store = self.all.pop(name, None)
         if store is not None:
+            sources = list(store.poller.sources.values()) if store.poller is not None else []
             await self._end(store, self._detach(store))
+            for source in sources:
+                source.subscribers.clear()
+                self._on_change(source)  # nobody's any more: others may no longer share its key
             self._on_rebuilt(name)
 
     async def start(self, store: Store) -> None:
