@@ -81,7 +81,7 @@ class Names:
         return name if self._times[name] == 1 else None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Point:
     """One kill point: the name of a write, and whether the API server still hears of it.
 

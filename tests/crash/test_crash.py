@@ -8,6 +8,7 @@ proves nothing.
 from __future__ import annotations
 
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ pytestmark = [pytest.mark.simulated_nodes, pytest.mark.own_control_plane]
 
 HELD = 13  # of the operator's 16 workers: the others go on working for tenants that are not at their point yet
 BATCH = 24  # tenants at a time
+TRIES = 3  # for a point: of two bindings at once, which status is written in between is a matter of milliseconds
 _numbers = itertools.count(1)
 
 
@@ -66,22 +68,28 @@ class Bench:
         assert ends[0] == ends[1], "two undisturbed runs end differently: what differs must not be compared"
         self.kills.forget()
         self.each(lambda world: world.close(), worlds)
-        for name in scenario.also:
-            assert all(any(Point(name, after=True).meets(one) for one in seen) for seen in (first, second)), name
         common = [name for name in first if name in second and not _is_chance(name, scenario)]
         return ends[0], [*common, *scenario.also]
 
-    def kill(self, scenario: Scenario, worlds: Sequence[World], points: Sequence[Point]) -> None:
-        """Bring each tenant to its kill point, kill, and start anew."""
+    def kill(self, scenario: Scenario, worlds: Sequence[World], points: Sequence[Point]) -> dict[Point, list[str]]:
+        """Bring each tenant to its kill point, kill, and start anew.
+
+        Returns:
+            The points that their tenants did not come by, with what those wrote instead.
+        """
         for world, point in zip(worlds, points, strict=True):
             self.kills.watch(world.namespace, point)
         self.each(scenario.act, worlds)
-        for world, point in zip(worlds, points, strict=True):
-            reached = point.reached.wait(30)
-            assert reached, f"never reached: {point}; writes were {self.kills.recorded[world.namespace]}"
+        end = time.monotonic() + 30
+        missed = {
+            point: self.kills.recorded[world.namespace]
+            for world, point in zip(worlds, points, strict=True)
+            if not point.reached.wait(max(0.0, end - time.monotonic()))
+        }
         self.operator.kill()
         self.kills.forget()
         self.operator.start()
+        return missed
 
 
 def _is_chance(name: str, scenario: Scenario) -> bool:
@@ -147,13 +155,19 @@ def test_killed_at_each_write_it_comes_to_the_same_end(bench: Bench, scenario: S
             wrong.append(f"{point}:\n" + "\n".join(differences(wanted, state)))
         world.close()
 
-    for batch in batches(points):
-        worlds = bench.tenants(scenario, len(batch))
-        bench.each(look, left)  # the batch before has had the time to come to its end
-        bench.kill(scenario, worlds, batch)
-        left = list(zip(worlds, batch, strict=True))
+    for _ in range(TRIES):
+        missed: dict[Point, list[str]] = {}
+        for batch in batches(points):
+            worlds = bench.tenants(scenario, len(batch))
+            bench.each(look, left)  # the batch before has had the time to come to its end
+            missed |= bench.kill(scenario, worlds, batch)
+            left = list(zip(worlds, batch, strict=True))
+        points = list(missed)
+        if not points:
+            break
     bench.each(look, left)
-    assert not wrong, f"{len(wrong)} of {len(points)} kill points end differently\n" + "\n".join(wrong)
+    assert not points, "\n".join(f"never reached: {point}; writes were {missed[point]}" for point in points)
+    assert not wrong, f"{len(wrong)} kill points end differently\n" + "\n".join(wrong)
 
 
 def differences(wanted: Any, found: Any, where: str = "") -> Iterator[str]:

@@ -39,7 +39,8 @@ def deployment(namespace: str, name: str = "agent") -> dict[str, Any]:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": pod},
+        # No pods: nothing has to run, on whichever cluster this is.
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
     }
 
 
@@ -50,7 +51,8 @@ async def make_deployment(cluster: KubeCluster, lab: Lab, namespace: str) -> tup
     while True:
         found = await cluster.get_workload(workload)
         assert found is not None
-        if found.get("status", {}).get("availableReplicas") == 2:
+        conditions = {one["type"]: one.get("reason") for one in found.get("status", {}).get("conditions", [])}
+        if "Available" in conditions and conditions.get("Progressing") == "NewReplicaSetAvailable":
             return workload, found["metadata"]["uid"], found["metadata"]["resourceVersion"]
         await asyncio.sleep(0.1)
 
