@@ -27,7 +27,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 RECIPES = Path(__file__).parents[2] / "deploy" / "examples" / "agents"
 TOKEN = "workload-token"
 BASE = "/voicekeys/v1/"
-PATIENCE = 30.0
+PATIENCE = 30.0  # seconds; a machine that does much else besides is slow, not wrong
 """Seconds for what should take milliseconds: a machine may be busy. Only a failure takes that long."""
 
 

@@ -32,7 +32,7 @@ def b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def deployment(namespace: str, name: str = "agent") -> dict[str, Any]:
+def deployment(namespace: str, name: str = "agent", replicas: int = 0) -> dict[str, Any]:
     labels = {"app": name}
     pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "agent"}]}}
     return {
@@ -40,7 +40,7 @@ def deployment(namespace: str, name: str = "agent") -> dict[str, Any]:
         "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace},
         # No pods: nothing has to run, on whichever cluster this is.
-        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod},
     }
 
 
@@ -232,7 +232,9 @@ async def test_an_unknown_kind_is_refused_before_it_is_asked_for(cluster: KubeCl
 
 
 async def test_pods_are_listed_by_selector(cluster: KubeCluster, lab: Lab, namespace: str) -> None:
-    await make_deployment(cluster, lab, namespace)
+    lab.apply(deployment(namespace, replicas=2))
+    while len(await cluster.list_pods(namespace, {})) < 2:
+        await asyncio.sleep(0.1)
     everything = [{"key": "app", "operator": "In", "values": ["agent", "x"]}, {"key": "y", "operator": "DoesNotExist"}]
     assert len(await cluster.list_pods(namespace, {"matchLabels": {"app": "agent"}})) == 2
     assert len(await cluster.list_pods(namespace, {"matchExpressions": everything})) == 2

@@ -33,18 +33,27 @@ def cni_folder() -> Path | None:
     return next((each for each in CNI_FOLDERS if all((each / name).exists() for name in PLUGINS)), None)
 
 
+def packages() -> list[str]:
+    """Debian's packages of what is missing on this machine."""
+    found = {package for command, package in COMMANDS.items() if not shutil.which(command)}
+    if cni_folder() is None:
+        found.add(CNI_PACKAGE)
+    if not KEYRING.exists():
+        found.add("debian-archive-keyring")
+    return sorted(found)
+
+
 def missing() -> str | None:
     """Say what real nodes lack on this machine and how to get it, in one line; None when nothing."""
     if not sys.platform.startswith("linux"):
         return "real nodes need Linux"
     if os.geteuid() != 0:
         return "real nodes need root (namespaces, mounts, cgroups)"
-    packages = {package for command, package in COMMANDS.items() if not shutil.which(command)}
-    if cni_folder() is None:
-        packages.add(CNI_PACKAGE)
-    if not KEYRING.exists():
-        packages.add("debian-archive-keyring")
-    if packages:
-        names = " ".join(sorted(packages))
-        return f"real nodes need packages: apt-get install --no-install-recommends {names}"
+    if lacking := packages():
+        return f"real nodes need packages: apt-get install --no-install-recommends {' '.join(lacking)}"
     return None
+
+
+if __name__ == "__main__":
+    # As a file, before anything is installed: what CI has to install.
+    print(*packages())
