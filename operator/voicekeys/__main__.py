@@ -53,6 +53,7 @@ from voicekeys.reconcilers.state import State
 from voicekeys.reconcilers.store import StoreReconciler
 from voicekeys.reconcilers.stores import Stores
 from voicekeys.reconcilers.sync import Sync
+from voicekeys.reconcilers.turns import Turns
 from voicekeys.reconcilers.watchers import Watchers
 from voicekeys.settings import Settings
 from voicekeys.telemetry.logging import LogOptions, setup
@@ -241,10 +242,9 @@ class Operator:
         gatherer = Gatherer(self.inventory, self.stores, self.cluster, self.clock)
         sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
         siblings = Siblings(self.inventory)
-        rollouts = Rollouts(gatherer, siblings, self.cluster, outcome, self.tracker, digester, self.clock)
-        bindings = BindingReconciler(
-            gatherer, sync, rollouts, outcome, self.stores, self.tracker, self.clock, self.queue
-        )
+        turns = Turns(self.inventory, self.settings.max_workloads, self.queue.add)
+        rollouts = Rollouts(gatherer, siblings, self.cluster, outcome, self.tracker, digester, self.clock, turns)
+        bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.clock, self.queue)
         stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
         reconcile = {names.BINDING_KIND: bindings.reconcile, names.STORE_KIND: stores.reconcile}
         return Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)

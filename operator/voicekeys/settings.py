@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         default=600, gt=0, description="Seconds between two full lists of bindings, against gaps of the watch."
     )
 
+    max_workloads: int = Field(
+        default=100,
+        ge=0,
+        description="Workloads that may be in a restart at once, until their last old pod has ended; 0: any number.",
+    )
+
     @field_validator("namespaces", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -62,6 +62,7 @@ _STORE: Final[Object] = {
         },
         "auth": {"kubernetes": {"mountPath": "kubernetes", "role": "voicekeys", "audience": "vault"}},
         "poll": {"interval": "30s", "readsPerSecond": 10},
+        "rollout": {"maxWorkloads": 20},
         "rules": [
             {
                 "name": "production-voice",

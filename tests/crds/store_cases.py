@@ -186,6 +186,21 @@ _POLL: Final = [
     ),
 ]
 
+_ROLLOUT: Final = [
+    Case(
+        "no workload at a time",
+        {"spec.rollout.maxWorkloads": 0},
+        "spec.rollout.maxWorkloads",
+        "spec.rollout.maxWorkloads in body should be greater than or equal to 1",
+    ),
+    Case(
+        "more workloads than any cluster has",
+        {"spec.rollout.maxWorkloads": 10001},
+        "spec.rollout.maxWorkloads",
+        "spec.rollout.maxWorkloads in body should be less than or equal to 10000",
+    ),
+]
+
 _RULES: Final = [
     Case("no rule", {"spec.rules": []}, "spec.rules", "spec.rules in body should have at least 1 items"),
     Case(
@@ -257,7 +272,7 @@ _RULES: Final = [
     ),
 ]
 
-CASES: Final = [*_VAULT, *_AUTH, *_POLL, *_RULES]
+CASES: Final = [*_VAULT, *_AUTH, *_POLL, *_ROLLOUT, *_RULES]
 
 _RULE: Final = {"namespaceSelector": {}, "pathPrefixes": ["voice"], "environment": "production"}
 

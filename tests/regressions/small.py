@@ -38,6 +38,7 @@ from voicekeys.reconcilers.shared import SharedKeys
 from voicekeys.reconcilers.siblings import Siblings
 from voicekeys.reconcilers.stores import Stores
 from voicekeys.reconcilers.sync import Sync
+from voicekeys.reconcilers.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,8 @@ class Small:
     def __init__(self) -> None:
         self.loop = VirtualLoop()
         self.clock = Clock(self.loop)
+        self.limit = 0
+        self.woken: list[Name] = []
         self.vault_down = False
         self.unreadable: set[int] = set()
         self.lost: set[int] = set()
@@ -110,10 +113,9 @@ class Small:
         gatherer = Gatherer(inventory, self.stores, cluster, self.clock)
         shared = SharedKeys(digester, self.stores.find)
         sync = Sync(gatherer, self.stores, cluster, inventory, outcome, digester, shared)
-        rollouts = Rollouts(gatherer, Siblings(inventory), cluster, outcome, tracker, digester, self.clock)
-        self.reconciler = BindingReconciler(
-            gatherer, sync, rollouts, outcome, self.stores, tracker, self.clock, WorkQueue()
-        )
+        turns = Turns(inventory, self.limit, self.woken.append)
+        rollouts = Rollouts(gatherer, Siblings(inventory), cluster, outcome, tracker, digester, self.clock, turns)
+        self.reconciler = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.clock, WorkQueue())
         for raw in cluster.bindings.values():
             inventory.upsert(copy.deepcopy(raw))
         self.loop.run_until_complete(self.stores.upsert(self._store))

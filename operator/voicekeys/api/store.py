@@ -139,6 +139,13 @@ class Poll:
     reads_per_second: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class StoreRollout:
+    """How many agents are restarted at once."""
+
+    max_workloads: Annotated[int, Field(ge=1, le=10000)] | None = None
+
+
 class LabelSelectorOperator(StrEnum):
     """The operators of a Kubernetes label selector."""
 
@@ -184,6 +191,7 @@ class StoreSpec:
     rules: tuple[Rule, ...]
     suspend: bool = False
     poll: Poll = Poll()
+    rollout: StoreRollout = StoreRollout()
 
 
 _ADAPTER: Final = TypeAdapter(StoreSpec)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from voicekeys.model.identity import Name
     from voicekeys.reconcilers.gather import Gatherer, Observed
-    from voicekeys.reconcilers.pods import PodTracker
     from voicekeys.reconcilers.ports import Clock
     from voicekeys.reconcilers.queue import WorkQueue
     from voicekeys.reconcilers.rollout import Rollouts
@@ -41,7 +40,6 @@ class BindingReconciler:
         rollouts: Secret to pods.
         outcome: the one exit.
         stores: let go of what a deleted binding read.
-        tracker: let go of the pods of a deleted binding.
         clock: time.
         queue: lets the Secrets of other bindings go before this one's status.
     """
@@ -53,7 +51,6 @@ class BindingReconciler:
         rollouts: Rollouts,
         outcome: Outcome,
         stores: Stores,
-        tracker: PodTracker,
         clock: Clock,
         queue: WorkQueue,
     ) -> None:
@@ -62,7 +59,6 @@ class BindingReconciler:
         self._rollouts = rollouts
         self._outcome = outcome
         self._stores = stores
-        self._tracker = tracker
         self._clock = clock
         self._queue = queue
 
@@ -79,7 +75,7 @@ class BindingReconciler:
         observed = self._gatherer.binding(name)
         if observed is None:
             self._stores.release(name)
-            self._tracker.release_all(name)
+            self._rollouts.forget(name)
             return None
         draft = Draft(observed)
         again: Retryable | None = None

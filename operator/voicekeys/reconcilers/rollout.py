@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.model.errors import ApiConflict
+from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, records, rotation
@@ -28,10 +29,12 @@ from voicekeys.reconcilers.leftovers import Leftovers
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from voicekeys.api.binding import AgentKind
     from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.model.digest import Digester
+    from voicekeys.model.identity import Name
     from voicekeys.model.workload import Workload
     from voicekeys.policies.pods import SeenPods
     from voicekeys.reconcilers.gather import Gatherer, Observed
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.pods import PodTracker
     from voicekeys.reconcilers.ports import Clock, Cluster
     from voicekeys.reconcilers.siblings import Siblings
+    from voicekeys.reconcilers.turns import Turns
     from voicekeys.reconcilers.way_back import Wanted
 
 
@@ -57,6 +61,7 @@ class Rollouts:
         tracker: watches pods.
         digester: names the fingerprint key.
         clock: for timeouts.
+        turns: how many workloads may be in a restart at once.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Rollouts:
         tracker: PodTracker,
         digester: Digester,
         clock: Clock,
+        turns: Turns,
     ) -> None:
         self._gatherer = gatherer
         self._siblings = siblings
@@ -77,6 +83,7 @@ class Rollouts:
         self._leftovers = Leftovers(gatherer, tracker)
         self._digester = digester
         self._stopwatch = Stopwatch(clock)
+        self._turns = turns
         self._first_sight: dict[tuple[str, str], str] = {}  # UIDs of binding and workload to the baseline
 
     async def advance(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
@@ -112,9 +119,22 @@ class Rollouts:
         ]
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
+        self._settle(observed, known, agents)
         draft.status = replace(draft.status, agents=agents)
         for kind, reason, message in conclude(observed, draft, wanted, taken, left):
             self._outcome.event(observed.record, kind, reason, message)
+
+    def _settle(
+        self,
+        observed: Observed,
+        before: Mapping[tuple[AgentKind, str], AgentStatus],
+        after: Sequence[AgentStatus],
+    ) -> None:
+        """Give back the turns of what is done, or gone."""
+        now = {(status.kind, status.name): status for status in after}
+        for kind, name in {**before, **now}:
+            workload = WorkloadId(kind.value, observed.name.namespace, name)
+            self._turns.settle(observed.name, observed.record.store, workload, now.get((kind, name)))
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
         recorded = self._recorded(case, status)
@@ -144,6 +164,11 @@ class Rollouts:
         step, recorded = await self._step(case, recorded, mine)
         return Taken(case.agent, step, counted(case, recorded, mine))
 
+    def forget(self, binding: Name) -> None:
+        """A binding is gone."""
+        self._tracker.release_all(binding)
+        self._turns.forget(binding)
+
     def witness(self, observed: Observed, draft: Draft) -> None:
         """See the pods on the old key end, and do nothing else: the binding is suspended."""
         self._leftovers.witness(observed, draft)
@@ -154,7 +179,8 @@ class Rollouts:
         progress = self._progress(case, recorded, mine)
         step = policy.decide(progress, block)
         if step.do is Do.PATCH:
-            step = self._siblings.hold(case.observed.name, case.workload, progress.ready_at, progress.now) or step
+            due = (case.workload, progress.ready_at, progress.now)
+            step = self._siblings.hold(case.observed.name, *due) or self._turn(case) or step
         if step.do is Do.PATCH:
             recorded = await self._intend(case, recorded, mine)
             together = self._siblings.unready(case.observed.name, case.workload, progress.ready_at, progress.now)
@@ -168,6 +194,12 @@ class Rollouts:
         # Until the template is patched, the pods of former changes go on to end.
         recorded = case.follow(recorded, mine, (recorded.trigger or "") if waiting else case.trigger(recorded))
         return step, records.finish(recorded) if step.do is Do.NOTHING else recorded
+
+    def _turn(self, case: Case) -> Step | None:
+        """Hold a restart until there is a turn for its workload; take it if there is."""
+        store, record = case.observed.store, case.observed.record
+        limit = store.rollout.max_workloads if store is not None else None
+        return self._turns.hold(record.name, record.store, case.workload.id, limit, case.observed.now)
 
     def _recorded(self, case: Case, status: AgentStatus | None) -> AgentStatus:
         """What is known of an agent, reconciled with what its workload carries now."""
