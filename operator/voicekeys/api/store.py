@@ -191,7 +191,7 @@ class StoreSpec:
     rules: tuple[Rule, ...]
     suspend: bool = False
     poll: Poll = Poll()
-    rollout: StoreRollout = StoreRollout()
+    rollout: StoreRollout | None = None
 
 
 _ADAPTER: Final = TypeAdapter(StoreSpec)

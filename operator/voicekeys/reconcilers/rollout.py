@@ -198,7 +198,7 @@ class Rollouts:
     def _turn(self, case: Case) -> Step | None:
         """Hold a restart until there is a turn for its workload; take it if there is."""
         store, record = case.observed.store, case.observed.record
-        limit = store.rollout.max_workloads if store is not None else None
+        limit = store.rollout.max_workloads if store is not None and store.rollout is not None else None
         return self._turns.hold(record.name, record.store, case.workload.id, limit, case.observed.now)
 
     def _recorded(self, case: Case, status: AgentStatus | None) -> AgentStatus:
