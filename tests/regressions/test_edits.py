@@ -78,7 +78,7 @@ async def test_an_edit_of_the_spec() -> None:
 
 async def test_a_sync_now() -> None:
     inventory, queue = await written(edited(annotations={"voicekeys.dev/sync-now": "one"}))
-    assert inventory.bindings[NAME].sync_now == "one"
+    assert inventory.bindings[NAME].orders.sync_now == "one"
     assert len(queue) == 1
 
 

@@ -33,8 +33,13 @@ DIGEST_ANNOTATION: Final = f"{GROUP}/digest"
 ADOPT_LABEL: Final = f"{GROUP}/adopt"
 """Label by which the owner of a foreign Secret lets the named binding adopt it."""
 
-# Annotation of a binding: any new value makes the operator read Vault at once, one time.
+# Annotations of a binding, each new value of which is acted on once: read Vault at once; restart pods without a drain
+# hook, whatever calls they have; let one pod go, whatever calls it has; go on after a call was forced.
 SYNC_NOW_ANNOTATION: Final = f"{GROUP}/sync-now"
+ARM_ANNOTATION: Final = f"{GROUP}/arm"
+RELEASE_ANNOTATION: Final = f"{GROUP}/release"
+APPROVE_ANNOTATION: Final = f"{GROUP}/approve"
+ORDER_ANNOTATIONS: Final = (SYNC_NOW_ANNOTATION, ARM_ANNOTATION, RELEASE_ANNOTATION, APPROVE_ANNOTATION)
 
 # In the operator's own namespace.
 LEADER_LABEL: Final = f"{GROUP}/leader"

@@ -96,7 +96,7 @@ class BindingHandlers:
             log.error("binding cannot be used: install the CRDs of this version", binding=str(name))  # noqa: TRY400
             return
         if record is not None:
-            edited = known is not None and (known.generation, known.sync_now) != (record.generation, record.sync_now)
+            edited = known is not None and (known.generation, known.orders) != (record.generation, record.orders)
             self._queue.add(record.name, urgent=edited)
             targets = {record.secret} | ({known.secret} if known is not None else set())
             for rival in {other for target in targets for other in self._inventory.of_secret(target)} - {name}:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from voicekeys.api import names
 from voicekeys.api.binding import BindingSpec, parse_binding_spec
 from voicekeys.api.status import BindingStatus, dump_status, parse_binding_status
 from voicekeys.model.identity import Name, WorkloadId
+from voicekeys.model.orders import parse_orders
 from voicekeys.model.packing import pack
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class BindingRecord:
         "environment",
         "generation",
         "name",
+        "orders",
         "resource_version",
         "secret",
         "store",
-        "sync_now",
         "uid",
     )
 
@@ -51,7 +51,7 @@ class BindingRecord:
         self.generation: int = metadata["generation"]
         self.resource_version = int(metadata["resourceVersion"])
         self.created: str = metadata["creationTimestamp"]
-        self.sync_now = _sync_now(metadata)
+        self.orders = parse_orders(metadata)
         self.applied = 0  # the generation that its Secret was brought to, which its status may not say yet
         self._spec = zlib.compress(orjson.dumps(raw["spec"]), 1)
         self.status_json = pack_status(raw.get("status"))
@@ -139,7 +139,7 @@ class Inventory:
         if record is None or record.uid != metadata["uid"] or version <= record.resource_version:
             return True
         record.status_json = pack_status(raw.get("status"))
-        if (record.generation, record.sync_now) != (metadata["generation"], _sync_now(metadata)):
+        if (record.generation, record.orders) != (metadata["generation"], parse_orders(metadata)):
             return False
         record.resource_version = version
         return True
@@ -196,17 +196,12 @@ class Inventory:
         return (record for record in self.bindings.values() if record.store == store)
 
 
-def _sync_now(metadata: Mapping[str, Any]) -> str:
-    value: str = (metadata.get("annotations") or {}).get(names.SYNC_NOW_ANNOTATION, "")
-    return value
-
-
 def _same(known: BindingRecord, new: BindingRecord) -> bool:
     """Whether all that a reconcile reads is the same: what we wrote ourselves comes back this way."""
     return (
         known.uid == new.uid
         and known.generation == new.generation
-        and known.sync_now == new.sync_now
+        and known.orders == new.orders
         and known.status_json == new.status_json
     )
 

@@ -97,11 +97,11 @@ class Sync:
 
     def _sync_now(self, observed: Observed, draft: Draft, source: Source) -> None:
         """Act once on a new value of the sync-now annotation: read at once, and try a refused key again."""
-        asked = observed.record.sync_now
-        handled = observed.status.handled.sync_now if observed.status.handled else None
-        if not asked or asked == handled:
+        asked, handled = observed.record.orders.sync_now, draft.status.handled or Handled()
+        if not asked or asked == handled.sync_now:
             return
-        draft.status = rotation.retried(replace(draft.status, handled=Handled(sync_now=asked)), observed.now)
+        noted = replace(draft.status, handled=replace(handled, sync_now=asked))
+        draft.status = rotation.retried(noted, observed.now)
         if not source.pending:
             self._stores.read_now(source)
 
