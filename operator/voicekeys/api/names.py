@@ -41,6 +41,12 @@ RELEASE_ANNOTATION: Final = f"{GROUP}/release"
 APPROVE_ANNOTATION: Final = f"{GROUP}/approve"
 ORDER_ANNOTATIONS: Final = (SYNC_NOW_ANNOTATION, ARM_ANNOTATION, RELEASE_ANNOTATION, APPROVE_ANNOTATION)
 
+ARMED_ANNOTATION: Final = f"{GROUP}/armed"
+"""Annotation of a pod that arming gave its drain hook at creation; the value is the mode."""
+
+DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' own: a ReplicaSet that shrinks deletes pods with a lower number first (facts K11)."""
+
 # In the operator's own namespace.
 LEADER_LABEL: Final = f"{GROUP}/leader"
 FINGERPRINT_SECRET: Final = "voicekeys-fingerprint-key"

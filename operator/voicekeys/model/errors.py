@@ -11,14 +11,18 @@
         │   ├── SourceDenied   401/403 at login or at the path
         │   ├── SourceMissing  the path or version does not exist, is deleted or destroyed
         │   └── SourceGarbage  an answer that is not what KV v2 promises
-        └── ApiError           the Kubernetes API refused or did not answer
-            ├── ApiUnreachable    connection, TLS, timeout
-            ├── ApiThrottled      429, with the seconds the server asks for
-            ├── ApiConflict       409: someone else wrote first
-            ├── ApiNotFound       404
-            ├── ApiGone           410: the watch position is too old
-            ├── ApiForbidden      401/403: the operator's RBAC or an admission policy
-            └── ApiInvalid        400/422: the object is refused as it is
+        ├── ApiError           the Kubernetes API refused or did not answer
+        │   ├── ApiUnreachable    connection, TLS, timeout
+        │   ├── ApiThrottled      429, with the seconds the server asks for
+        │   ├── ApiConflict       409: someone else wrote first
+        │   ├── ApiNotFound       404
+        │   ├── ApiGone           410: the watch position is too old
+        │   ├── ApiForbidden      401/403: the operator's RBAC or an admission policy
+        │   └── ApiInvalid        400/422: the object is refused as it is
+        └── AgentError         a pod did not say what the drain contract promises: its calls are unknown, never zero
+            ├── AgentUnreachable  no answer: connection, timeout, no address
+            ├── AgentGarbage      an answer that is not the contract's
+            └── AgentRefused      the agent said no: the token is another one, or there is no drain
 
 Every error carries a ``reason`` (one CamelCase word, for conditions) and a message that says what to do. A message
 never holds a key's value: clients put names, paths and status codes into it, not bodies.
@@ -139,3 +143,29 @@ class ApiForbidden(ApiError):
 
 class ApiInvalid(ApiError):
     """400 or 422: the object is refused as it is."""
+
+
+class AgentError(Retryable):
+    """A pod did not say what the drain contract promises; how many calls it has is unknown, never zero."""
+
+
+class AgentUnreachable(AgentError):
+    """No answer.
+
+    Args:
+        reason: see `VoiceKeysError`.
+        message: see `VoiceKeysError`.
+        hung_up: the pod's end closed the connection while the answer was waited for, as a process that ends does.
+    """
+
+    def __init__(self, reason: str, message: str, *, hung_up: bool = False) -> None:
+        super().__init__(reason, message)
+        self.hung_up = hung_up
+
+
+class AgentGarbage(AgentError):
+    """The answer is not what the contract promises."""
+
+
+class AgentRefused(AgentError):
+    """The agent refused: another token, or nothing to release."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from voicekeys.api.names import FIELD_MANAGER
+from voicekeys.api.names import ARMED_ANNOTATION, FIELD_MANAGER
+from voicekeys.model.hook import Endpoint, HookKind, parse_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from voicekeys.model.hook import DrainHook
     from voicekeys.model.identity import WorkloadId
 
 DEFAULT_GRACE_SECONDS = 30  # what the API server fills in for terminationGracePeriodSeconds
@@ -121,6 +123,13 @@ class Pod:
         created: when it was made.
         ready_time: since when it is ready, or not.
         started: when each of its running containers started: it read ``env`` from the Secret then (facts K13).
+        ip: its address; empty before it has one.
+        armed: the mode that arming gave it; empty where it did not.
+        hook: its drain hook, that of the contract where it has one.
+        unhooked: its ordinary containers without a preStop hook.
+        running: each of its ordinary containers runs.
+        restarts: how often its ordinary containers were started again.
+        ended_time: when the container with the hook ended, else the last of the ordinary ones; None while one runs.
     """
 
     uid: str
@@ -139,6 +148,23 @@ class Pod:
     created: datetime | None = None
     ready_time: datetime | None = None
     started: tuple[datetime, ...] = ()
+    ip: str = ""
+    armed: str = ""
+    hook: DrainHook | None = None
+    unhooked: tuple[str, ...] = ()
+    running: bool = False
+    restarts: int = 0
+    ended_time: datetime | None = None
+
+    def endpoint(self, port: int | None = None) -> Endpoint | None:
+        """Where the pod's calls can be asked; None where nobody knows.
+
+        Args:
+            port: of the contract, for a pod whose hook does not tell it: one that was made before it could be armed.
+        """
+        if self.hook is not None and self.hook.kind is HookKind.CONTRACT:
+            return Endpoint(self.name, self.ip, self.hook.port, self.hook.token)
+        return Endpoint(self.name, self.ip, port) if port else None
 
 
 def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
@@ -153,6 +179,8 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
     deadline = parse_time(metadata.get("deletionTimestamp"))
     annotations = metadata.get("annotations") or {}
     ready: Mapping[str, Any] = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
+    hook, unhooked = parse_hooks(spec)
+    ordinary: Sequence[Mapping[str, Any]] = status.get("containerStatuses") or []
     return Pod(
         uid=metadata["uid"],
         name=metadata["name"],
@@ -173,7 +201,21 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
         created=parse_time(metadata.get("creationTimestamp")),
         ready_time=parse_time(ready.get("lastTransitionTime")),
         started=_started(status),
+        ip=status.get("podIP", ""),
+        armed=annotations.get(ARMED_ANNOTATION, ""),
+        hook=hook,
+        unhooked=unhooked,
+        running=bool(ordinary) and all("running" in one.get("state", {}) for one in ordinary),
+        restarts=sum(one.get("restartCount", 0) for one in ordinary),
+        ended_time=_ended_time(ordinary, hook.container if hook is not None else ""),
     )
+
+
+def _ended_time(containers: Sequence[Mapping[str, Any]], hooked: str) -> datetime | None:
+    with_hook = [one for one in containers if one["name"] == hooked] or containers
+    ends = [parse_time((one.get("state", {}).get("terminated") or {}).get("finishedAt")) for one in with_hook]
+    known = [moment for moment in ends if moment is not None]
+    return max(known) if known and len(known) == len(ends) else None
 
 
 def _started(status: Mapping[str, Any]) -> tuple[datetime, ...]:

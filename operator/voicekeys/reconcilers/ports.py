@@ -8,8 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
+    from voicekeys.model.calls import CallsReport
+    from voicekeys.model.hook import Endpoint
     from voicekeys.model.identity import Identity, Name, WorkloadId
     from voicekeys.model.payload import KeyVersion
+    from voicekeys.model.probe import Probe
 
 Object = dict[str, Any]
 """A Kubernetes object as the API server sends it, decoded from JSON."""
@@ -102,6 +105,29 @@ class Cluster(Protocol):
             selector: label selector as text.
             metadata_only: ask for ``PartialObjectMetadata``.
         """
+
+
+class Agents(Protocol):
+    """The drain contract of pods. Every method raises `AgentError` subclasses, and answers or fails in bounded time."""
+
+    async def calls(self, pod: Endpoint, since: int | None = None, wait: float = 0.0) -> CallsReport:
+        """Ask a pod for its live calls.
+
+        Args:
+            pod: whom to ask.
+            since: the revision of the last report: the answer waits until there is another one. None does not wait.
+            wait: seconds to wait at most.
+        """
+
+    async def release(self, pod: Endpoint) -> int:
+        """Let a draining pod go although calls are live; returns how many that forces.
+
+        Raises:
+            AgentRefused: the token is another one, or the pod is not draining (reason ``NotDraining``).
+        """
+
+    async def probe(self, pod: Endpoint) -> Probe:
+        """Find out whether a pod's hook would work, without starting a drain."""
 
 
 class Events(Protocol):
