@@ -21,6 +21,9 @@ READY = _of("binding_ready")
 OLD_PODS = _of("pods_on_old_key")
 DEADLINE = _of("pod_kill_deadline_timestamp_seconds")
 SHARED = _of("key_shared_across_environments")
+CALLS = _of("draining_calls")
+FORCED = _of("calls_ended_total", f'{ONE},outcome="forced"')
+COMPLETED = _of("calls_ended_total", f'{ONE},outcome="completed"')
 REACHABLE = _of("store_reachable", 'store="vault"')
 LOGGED_IN = _of("store_logged_in", 'store="vault"')
 
@@ -88,6 +91,19 @@ ROTATIONS = (
     Case("past its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "600x30"}, "20m", OF, {AGE: "10m 0s"}),
     Case("before its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "6000x30"}, "20m"),
     Case("gone at its deadline", "VoiceKeyPodPastKillDeadline", {DEADLINE: "600x10 stale"}, "20m"),
+    Case("a call was cut", "VoiceKeyCallsForced", {FORCED: "0x5 2x20"}, "15m", OF),
+    Case("another replica's count", "VoiceKeyCallsForced", {
+        FORCED: "2x3 stale", _of("calls_ended_total", f'{ONE},outcome="forced"', OTHER): "_x4 0x3 1x20",
+    }, "15m", OF),
+    Case("all calls ended by themselves", "VoiceKeyCallsForced", {FORCED: "0x30", COMPLETED: "0x5 9x20"}, "15m"),
+    Case("cut long ago", "VoiceKeyCallsForced", {FORCED: "0x5 2x100"}, "90m"),
+    Case(
+        "live after the deadline", "VoiceKeyCallsPastDeadline", {CALLS: "3x30", DEADLINE: "600x30"}, "12m", OF,
+        {"{{ $value }}": "3"},
+    ),
+    Case("live before the deadline", "VoiceKeyCallsPastDeadline", {CALLS: "3x30", DEADLINE: "6000x30"}, "12m"),
+    Case("none live", "VoiceKeyCallsPastDeadline", {CALLS: "0x30", DEADLINE: "600x30"}, "12m"),
+    Case("cut at the deadline", "VoiceKeyCallsPastDeadline", {CALLS: "3x10 stale", DEADLINE: "600x10 stale"}, "12m"),
     Case(
         "restarted too often", "VoiceKeyRestartBudgetSpent", {_stalled("RestartBudgetSpent"): "1x10"}, "5m",
         {**OF, "reason": "RestartBudgetSpent"},

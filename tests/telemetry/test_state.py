@@ -36,6 +36,12 @@ FULL = BindingRow(
     source_last_read=120.25,
     shared_across_environments=True,
     pod_kill_deadline=300.0,
+    draining_calls=4,
+    draining_pods_unknown=1,
+    oldest_call=61.5,
+    calls_completed=7,
+    calls_forced=2,
+    calls_aborted=1,
 )
 LABELS = {"namespace": "voice", "name": "frejun", "store": "vault", "environment": "production"}
 
@@ -62,6 +68,14 @@ def test_every_field_becomes_its_series() -> None:
         "voicekeys_binding_stalled": [({**LABELS, "reason": "TargetConflict"}, 1)],
         "voicekeys_source_last_read_timestamp_seconds": [(LABELS, 120.25)],
         "voicekeys_key_shared_across_environments": [(LABELS, 1)],
+        "voicekeys_draining_calls": [(LABELS, 4)],
+        "voicekeys_draining_pods_unknown": [(LABELS, 1)],
+        "voicekeys_oldest_call_seconds": [(LABELS, 61.5)],
+        "voicekeys_calls_ended": [
+            ({**LABELS, "outcome": "completed"}, 7),
+            ({**LABELS, "outcome": "forced"}, 2),
+            ({**LABELS, "outcome": "aborted"}, 1),
+        ],
         "voicekeys_store_reachable": [({"store": "vault"}, 1)],
         "voicekeys_store_logged_in": [({"store": "vault"}, 0)],
         "voicekeys_store_bindings": [({"store": "vault"}, 7)],

@@ -291,9 +291,9 @@ def unarmed_block(workload: str, unarmed: Mapping[str, Sight]) -> Verdict | None
         tell.append(f"how many {names} {_do(len(silent), 'have')} is not known")
     made = f"{_count(len(unarmed), 'pod')} of {workload} {'was' if len(unarmed) == 1 else 'were'} made without"
     message = (
-        f"{made} a drain hook, and a restart on the new key would cut their calls: {', '.join(tell)}. It goes on when none is live, or when "
-        "a rollout of your own has replaced them; to go on now and cut calls, annotate the binding with "
-        "voicekeys.dev/arm: now"
+        f"{made} a drain hook, and a restart on the new key would cut their calls: {', '.join(tell)}. It goes on when "
+        "none is live, or when a rollout of your own has replaced them; to go on now and cut calls, annotate the "
+        "binding with voicekeys.dev/arm: now"
     )
     return Verdict("UnarmedPodsHaveCalls" if known else "UnarmedPodsUnknown", message)
 

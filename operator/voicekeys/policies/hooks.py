@@ -135,8 +135,8 @@ def host_port_needs_room(workload: Workload) -> Verdict | None:
     return Verdict(
         "HostPort",
         f"{workload.id} takes host port {ports[0]}: a new pod finds no room on a node whose old pod still finishes "
-        f"calls. Have {workload.replicas + more} nodes for its {workload.replicas} pods, better twice as many, or a restart "
-        "waits for calls to end",
+        f"calls. Have {workload.replicas + more} nodes for its {workload.replicas} pods, better twice as many, or a "
+        "restart waits for calls to end",
     )
 
 

@@ -195,10 +195,13 @@ class Drains:
         followed = self._followed.get(uid)
         return followed.sight if followed is not None else None
 
-    def counted(self, binding: Name) -> Counted | None:
-        """The draining pods of a binding, for metrics; None where it has none."""
-        mine = [one for one in self._followed.values() if binding in one.users and one.pod.terminating]
-        return drain.counted(one.sight for one in mine) if mine else None
+    def counted(self) -> dict[Name, Counted]:
+        """The draining pods of each binding that has some, for metrics."""
+        sights: dict[Name, list[Sight]] = {}
+        for followed in self._followed.values():
+            for binding in followed.users if followed.pod.terminating else ():
+                sights.setdefault(binding, []).append(followed.sight)
+        return {binding: drain.counted(mine) for binding, mine in sights.items()}
 
     def ended(self, binding: Name) -> Ended | None:
         """Calls of the binding's pods that ended while these drained, counted at a pod's end; None before any did."""
@@ -295,9 +298,9 @@ class Drains:
                 followed.failures += 1
                 followed.sight = drain.failed(before, error, self._clock.now(), held=held)
             else:
-                followed.failures = 0
                 terminating = followed.pod.terminating
                 followed.sight = drain.heard(before, heard, self._clock.now(), terminating=terminating)
+                followed.failures = 0 if followed.sight.error is None else followed.failures + 1
         followed.asked.append(asyncio.get_running_loop().time())
         self._tell(followed, before)
 

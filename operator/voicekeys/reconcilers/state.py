@@ -13,7 +13,10 @@ from voicekeys.telemetry.state import BindingRow, StoreRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from voicekeys.policies.drain import Counted
+    from voicekeys.reconcilers.drains import Drains
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
+    from voicekeys.reconcilers.ports import Clock
     from voicekeys.reconcilers.stores import Store, Stores
 
 
@@ -24,12 +27,23 @@ class State:
         inventory: bindings.
         stores: stores and pollers.
         leads: whether this process holds the Lease.
+        drains: live calls of draining pods.
+        clock: for the age of calls.
     """
 
-    def __init__(self, inventory: Inventory, stores: Stores, leads: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        stores: Stores,
+        leads: Callable[[], bool],
+        drains: Drains | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._inventory = inventory
         self._stores = stores
         self._leads = leads
+        self._drains = drains
+        self._clock = clock
 
     def leader(self) -> bool:
         """Whether this process holds the Lease."""
@@ -37,8 +51,20 @@ class State:
 
     def bindings(self) -> Iterator[BindingRow]:
         """One row a binding."""
+        counts = self._drains.counted() if self._drains is not None else {}
         for record in list(self._inventory.bindings.values()):
-            yield self._row(record)
+            yield self._row(record)._replace(**self._calls(record, counts.get(record.name)))
+
+    def _calls(self, record: BindingRecord, counted: Counted | None) -> dict[str, Any]:
+        ended = self._drains.ended(record.name) if self._drains is not None else None
+        fields: dict[str, Any] = {}
+        if ended is not None:
+            fields |= {f"calls_{outcome}": number for outcome, number in ended._asdict().items()}
+        if counted is not None:
+            fields |= {"draining_calls": counted.calls, "draining_pods_unknown": counted.unknown}
+        if counted is not None and counted.oldest is not None and self._clock is not None:
+            fields["oldest_call"] = max(0.0, (self._clock.now() - counted.oldest).total_seconds())
+        return fields
 
     def stores(self) -> Iterator[StoreRow]:
         """One row a store."""

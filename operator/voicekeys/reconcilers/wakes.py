@@ -1,4 +1,4 @@
-"""Wakes bindings when what is known of their pods' calls has changed, but no oftener than a status should be written."""
+"""Wakes bindings when what is known of their pods' calls changed, but no oftener than a status should be written."""
 
 from __future__ import annotations
 

@@ -105,11 +105,11 @@ EVENTS = (
 
 
 def _declared(family: Family) -> Declared:
-    return Declared(family.name, "gauge", family.labels, family.help)
+    return Declared(family.name, family.kind, family.labels, family.help)
 
 
 DECLARED: tuple[Declared, ...] = (
-    *(_declared(family) for family in (*state.BINDING_FAMILIES, *state.STORE_FAMILIES, state.LEADER)),
+    *map(_declared, (*state.BINDING_FAMILIES, state.CALLS_ENDED[0], *state.STORE_FAMILIES, state.LEADER)),
     *EVENTS,
 )
 

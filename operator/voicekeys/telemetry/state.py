@@ -41,6 +41,12 @@ class BindingRow(NamedTuple):
             nothing is read on purpose (suspended, refused by the store's rules).
         shared_across_environments: whether another environment holds the same key.
         pod_kill_deadline: earliest time at which an old pod's grace period ends; None without such a pod.
+        draining_calls: calls live on draining pods, of those that answer; None where none drains, or none answers.
+        draining_pods_unknown: draining pods that do not answer; None where none drains.
+        oldest_call: age in seconds of the oldest of these calls; None without one.
+        calls_completed: calls that ended by themselves on pods that drained; None before one of its pods did.
+        calls_forced: calls that were live when a pod ended, or released.
+        calls_aborted: calls that ended with a process of a pod.
     """
 
     namespace: str
@@ -57,6 +63,12 @@ class BindingRow(NamedTuple):
     source_last_read: float | None = None
     shared_across_environments: bool = False
     pod_kill_deadline: float | None = None
+    draining_calls: int | None = None
+    draining_pods_unknown: int | None = None
+    oldest_call: float | None = None
+    calls_completed: int | None = None
+    calls_forced: int | None = None
+    calls_aborted: int | None = None
 
 
 class StoreRow(NamedTuple):
@@ -91,7 +103,7 @@ class StateView(Protocol):
 
 
 class Family(NamedTuple):
-    """One gauge of bindings or stores.
+    """One metric of bindings or stores.
 
     Args:
         name: the metric's name.
@@ -99,6 +111,7 @@ class Family(NamedTuple):
         labels: all label names, in the order in which they are written.
         value: a row's value; None writes no series.
         extra: the value of the last label, for families that have one more than the row's own.
+        kind: gauge or counter.
     """
 
     name: str
@@ -106,6 +119,7 @@ class Family(NamedTuple):
     labels: tuple[str, ...]
     value: Callable[[BindingRow], float | None] | Callable[[StoreRow], float | None]
     extra: Callable[[BindingRow], str] | None = None
+    kind: str = "gauge"
 
 
 def _one(_row: BindingRow) -> int:
@@ -167,7 +181,34 @@ BINDING_FAMILIES: tuple[Family, ...] = (
         "1 when a binding of another environment holds the same key, else 0.",
         "shared_across_environments",
     ),
+    _binding(
+        "draining_calls",
+        "Calls that are live on draining pods, of those that answer; absent where none drains or none answers.",
+        "draining_calls",
+    ),
+    _binding(
+        "draining_pods_unknown",
+        "Draining pods that do not say how many calls they have; absent where none drains.",
+        "draining_pods_unknown",
+    ),
+    _binding("oldest_call_seconds", "Age of the oldest call that is live on a draining pod.", "oldest_call"),
 )
+
+
+def _ended(outcome: str) -> Family:
+    return Family(
+        "voicekeys_calls_ended_total",
+        "Calls of pods that drained, by how they ended: completed (by themselves), forced (live when the pod ended, or "
+        "released), aborted (with a process of the pod). Counted when the pod has ended.",
+        (*BINDING_LABELS, "outcome"),
+        attrgetter(f"calls_{outcome}"),
+        lambda _: outcome,
+        "counter",
+    )
+
+
+CALLS_ENDED: tuple[Family, ...] = tuple(_ended(outcome) for outcome in ("completed", "forced", "aborted"))
+"""One metric, a family for each outcome."""
 
 STORE_FAMILIES: tuple[Family, ...] = (
     _store("store_reachable", "1 when the store's Vault answered the last request, else 0.", "reachable"),
@@ -193,6 +234,9 @@ def exposition(view: StateView) -> Iterator[str]:
     labels = [_labels(BINDING_LABELS, row[:4]) for row in bindings]
     for family in BINDING_FAMILIES:
         yield from _family(family, bindings, labels)
+    yield _head(CALLS_ENDED[0])
+    for family in CALLS_ENDED:
+        yield from _series(family, bindings, labels)
     labels = [_labels(("store",), row[:1]) for row in stores]
     for family in STORE_FAMILIES:
         yield from _family(family, stores, labels)
@@ -200,6 +244,10 @@ def exposition(view: StateView) -> Iterator[str]:
 
 def _family(family: Family, rows: Sequence[BindingRow] | Sequence[StoreRow], labels: list[str]) -> Iterator[str]:
     yield _head(family)
+    yield from _series(family, rows, labels)
+
+
+def _series(family: Family, rows: Sequence[BindingRow] | Sequence[StoreRow], labels: list[str]) -> Iterator[str]:
     for start in range(0, len(rows), CHUNK_ROWS):
         yield "".join(_lines(family, rows[start : start + CHUNK_ROWS], labels[start : start + CHUNK_ROWS]))
 
@@ -216,7 +264,7 @@ def _lines(family: Family, rows: Sequence[BindingRow] | Sequence[StoreRow], labe
 
 
 def _head(family: Family) -> str:
-    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n"
+    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n"
 
 
 def _labels(names: Sequence[str], values: Sequence[object]) -> str:
