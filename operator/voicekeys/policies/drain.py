@@ -109,7 +109,8 @@ def _added(before: Sight, report: CallsReport) -> Ended:
     """Add what ended between two reports; counters that start anew (another instance) never count backwards."""
     last, known = before.report, before.ended
     if last is None:
-        return known
+        # What was forced was so in this drain, which began before it was first looked at.
+        return known if report.tally is None else known._replace(forced=known.forced + report.tally.forced)
     if last.tally is None or report.tally is None:
         # A gauge tells only how many calls are live: those that are no more have ended by themselves.
         return known._replace(completed=known.completed + max(0, last.active - report.active))
