@@ -152,6 +152,7 @@ def test_when_the_agent_s_container_ended(states: list[gen.Object], expected: tu
 
 def test_without_a_hook_the_last_container_s_end_counts() -> None:
     states = [state(terminated=ended(3)), state("b", terminated=ended(9))]
-    assert gen.pod("a", gen.put("status.containerStatuses", states)).ended_time == gen.at(9)
+    pod = gen.pod("a", gen.put("status.containerStatuses", states))
+    assert (pod.ended_time, pod.exit_code) == (gen.at(9), 0)
     states = [state(terminated=ended(3)), state("b", **UP)]
     assert gen.pod("a", gen.put("status.containerStatuses", states)).ended_time is None

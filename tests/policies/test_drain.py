@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,9 @@ from voicekeys.model.calls import CallsReport, DrainState, Tally
 from voicekeys.model.errors import AgentUnreachable
 from voicekeys.policies import drain
 from voicekeys.policies.drain import NEVER, Counted, End, Ended, Live, Sight
+
+if TYPE_CHECKING:
+    from voicekeys.model.workload import Pod
 
 DOWN = AgentUnreachable("DrainUnreachable", "pod a does not answer")
 SERVING, SETTLING, REFUSING = DrainState.SERVING, DrainState.SETTLING, DrainState.REFUSING
@@ -107,44 +110,64 @@ def test_another_pod_at_its_address_is_not_believed() -> None:
     assert drain.heard(before, report(0), gen.at(3), terminating=False).none_live
 
 
-ENDS: dict[str, tuple[Sight | None, float | None, End]] = {
-    "never followed": (None, 0, End(0, 0, 0, None)),
-    "never asked": (NEVER, 0, End(0, 0, 0, None)),
-    "never answered": (lost(NEVER), 0, End(0, 0, 0, None)),
-    "idle, whenever that was": (seen(counting(1), counting(0, 1, state=IDLE), at=-900), 0, End(1, 0, 0, 0)),
-    "live at its end": (seen(counting(2, state=REFUSING)), 3, End(0, 2, 0, 0)),
-    "live at its end, without counters": (seen(report(2, state=REFUSING)), 3, End(0, 2, 0, 0)),
-    "killed while it served": (seen(counting(2)), 3, End(0, 2, 0, 0)),
-    "none live, killed while it served": (seen(counting(0)), 3, End(0, 0, 0, 0)),
-    "released: those cut are counted already": (
-        seen(counting(2), counting(2, 0, 2, started=2, state=RELEASED)), 3, End(0, 2, 0, 0),
-    ),
+def over(at: float, exit_code: int | None = 137, deadline: float | None = 1800) -> Pod:
+    """A pod whose container ended then; was it deleted, it was to be killed at the deadline."""
+    stop = {"exitCode": exit_code, "finishedAt": gen.text(gen.at(at))}
+    status = [{"name": "agent", "restartCount": 0, "state": {"terminated": stop}}]
+    modifiers = [] if deadline is None else [gen.terminating(gen.at(deadline))]
+    return gen.pod("a", gen.put("status.containerStatuses", status), *modifiers)
+
+
+RELEASE = (counting(2), counting(2, 0, 2, started=2, state=RELEASED))
+REFUSES = seen(counting(2, 5), counting(2, 6, state=REFUSING))
+ENDS: dict[str, tuple[Sight | None, Pod | None, End]] = {
+    "never followed": (None, over(0), End(0, 0, 0, None)),
+    "never asked": (NEVER, over(0, 0), End(0, 0, 0, None)),
+    "never answered": (lost(NEVER), over(0), End(0, 0, 0, None)),
+    "idle, whenever that was": (seen(counting(1), counting(0, 1, state=IDLE), at=-900), over(0), End(1, 0, 0, 0)),
+    "killed with calls live": (REFUSES, over(3), End(1, 2, 0, 0)),
+    "the same, without counters": (seen(report(2, state=REFUSING)), over(3), End(0, 2, 0, 0)),
+    "killed while it served": (seen(counting(2)), over(3), End(0, 2, 0, 0)),
+    "ended in good order while it served: no hook held it": (seen(counting(2)), over(3, 0), End(0, 2, 0, 0)),
+    "none live, killed while it served": (seen(counting(0)), over(3), End(0, 0, 0, 0)),
+    "in good order, long before its deadline": (REFUSES, over(3, 0), End(3, 0, 0, 0)),
+    "by SIGTERM, after its hook": (REFUSES, over(3, 143), End(3, 0, 0, 0)),
+    "in good order, at its deadline": (REFUSES, over(3, 0, deadline=4), End(1, 2, 0, 0)),
+    "just before": (REFUSES, over(3, 0, deadline=5), End(3, 0, 0, 0)),
+    "in good order, but it was not deleted": (REFUSES, over(3, 0, deadline=None), End(1, 2, 0, 0)),
+    "in good order, but we waited, and nothing changed": (lost(REFUSES, 2, held=True), over(3, 0), End(1, 0, 0, 2)),
+    "in good order, long after we last looked": (lost(REFUSES), over(900, 0), End(3, 0, 0, 0)),
+    "no exit code": (REFUSES, over(3, None), End(1, 2, 0, 0)),
+    "released: those cut are counted already": (seen(*RELEASE), over(3), End(0, 2, 0, 0)),
     "released, and one ended before it was cut": (
-        seen(counting(2), counting(2, 0, 2, started=2, state=RELEASED), counting(1, 0, 2, started=2, state=RELEASED)),
-        3, End(0, 2, 0, 0),
+        seen(*RELEASE, counting(1, 0, 2, started=2, state=RELEASED)), over(3), End(0, 2, 0, 0),
     ),
-    "counters that do not add up": (seen(counting(2, 9, started=1)), 3, End(0, 0, 0, 0)),
-    "some live, not every process heard": (seen(counting(2, complete=False)), 3, End(0, 2, 0, None)),
-    "looked at too long before": (seen(counting(2, state=REFUSING)), 6, End(0, 0, 0, 2)),
-    "too long before, and late calls may have come": (seen(counting(2, state=SETTLING)), 6, End(0, 0, 0, None)),
-    "too long before, none live, but it served": (seen(counting(0)), 6, End(0, 0, 0, None)),
+    "counters that do not add up": (seen(counting(2, 9, started=1)), over(3), End(0, 0, 0, 0)),
+    "some live, not every process heard": (seen(counting(2, complete=False)), over(3), End(0, 2, 0, None)),
+    "looked at too long before": (seen(counting(2, state=REFUSING)), over(6), End(0, 0, 0, 2)),
+    "too long before, and late calls may have come": (seen(counting(2, state=SETTLING)), over(6), End(0, 0, 0, None)),
+    "too long before, none live, but it served": (seen(counting(0)), over(6), End(0, 0, 0, None)),
     "too long before, not every process heard": (
-        seen(counting(2, complete=False, state=REFUSING)), 6, End(0, 0, 0, None),
+        seen(counting(2, complete=False, state=REFUSING)), over(6), End(0, 0, 0, None),
     ),
-    "too long before, released": (
-        seen(counting(2), counting(2, 0, 2, started=2, state=RELEASED)), 6, End(0, 2, 0, 0),
-    ),
-    "it hung up at its end": (lost(seen(counting(2, state=REFUSING)), 20, held=True), 21, End(0, 2, 0, 0)),
-    "it was lost, then it ended": (lost(seen(counting(2, state=REFUSING)), 20), 21, End(0, 0, 0, 2)),
-    "hung up before it ever answered": (lost(NEVER, held=True), 0, End(0, 0, 0, None)),
+    "too long before, released": (seen(*RELEASE), over(6), End(0, 2, 0, 0)),
+    "it hung up at its end": (lost(REFUSES, 20, held=True), over(21), End(1, 2, 0, 0)),
+    "it was lost, then it was killed": (lost(REFUSES, 20), over(21), End(1, 0, 0, 2)),
+    "hung up before it ever answered": (lost(NEVER, held=True), over(0), End(0, 0, 0, None)),
     "its end was not seen": (seen(counting(2, state=REFUSING), at=-60), None, End(0, 0, 0, 2)),
     "its end was not seen, but it was heard just now": (seen(counting(2), at=28), None, End(0, 2, 0, 0)),
+    "nobody knows when it ended": (seen(counting(2), at=28), gen.pod("a", gen.terminating(gen.NOW)), End(0, 2, 0, 0)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("sight", "ended", "expected"), ENDS.values(), ids=ENDS)
-def test_how_a_pod_s_calls_ended(sight: Sight | None, ended: float | None, expected: End) -> None:
-    assert drain.end_of(sight, None if ended is None else gen.at(ended), gen.at(30)) == expected
+@pytest.mark.parametrize(("sight", "pod", "expected"), ENDS.values(), ids=ENDS)
+def test_how_a_pod_s_calls_ended(sight: Sight | None, pod: Pod | None, expected: End) -> None:
+    assert drain.end_of(sight, pod, gen.at(30)) == expected
+
+
+def test_what_is_heard_again_is_not_held_any_more() -> None:
+    sight = drain.heard(lost(REFUSES, held=True), counting(1, 7, state=REFUSING), gen.at(2), terminating=True)
+    assert (sight.held, sight.error, sight.ended.completed) == (False, None, 2)
 
 
 TEXTS = {

@@ -196,9 +196,9 @@ class AgentsClient:
             raise RuntimeError("closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # How many ask at once is the caller's to say. A kept connection ends with its pod, so that no other
-                # pod that gets the address answers on it.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+                # How many ask at once is the caller's to say. A connection for each question: one that waited is closed
+                # by the pod's end, and that is told; on a kept one it could as well have been idle for too long.
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
                 headers=_OFFERED,
                 trust_env=False,
@@ -206,6 +206,8 @@ class AgentsClient:
                 auto_decompress=False,  # a body that unpacks to gigabytes is never unpacked; we ask for none packed
                 read_bufsize=MAX_BODY,
             )
+            # aiohttp asks once more when a GET's connection is closed, and would tell of the second try alone.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no public way; the tests notice
         return self._session
 
 

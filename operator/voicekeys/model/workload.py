@@ -130,6 +130,7 @@ class Pod:
         running: each of its ordinary containers runs.
         restarts: how often its ordinary containers were started again.
         ended_time: when the container with the hook ended, else the last of the ordinary ones; None while one runs.
+        exit_code: of that container.
     """
 
     uid: str
@@ -155,6 +156,7 @@ class Pod:
     running: bool = False
     restarts: int = 0
     ended_time: datetime | None = None
+    exit_code: int | None = None
 
     def endpoint(self, port: int | None = None) -> Endpoint | None:
         """Where the pod's calls can be asked; None where nobody knows.
@@ -181,6 +183,7 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
     ready: Mapping[str, Any] = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
     hook, unhooked = parse_hooks(spec)
     ordinary: Sequence[Mapping[str, Any]] = status.get("containerStatuses") or []
+    ended_time, exit_code = _last_end(ordinary, hook.container if hook is not None else "")
     return Pod(
         uid=metadata["uid"],
         name=metadata["name"],
@@ -207,15 +210,22 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
         unhooked=unhooked,
         running=bool(ordinary) and all("running" in one.get("state", {}) for one in ordinary),
         restarts=sum(one.get("restartCount", 0) for one in ordinary),
-        ended_time=_ended_time(ordinary, hook.container if hook is not None else ""),
+        ended_time=ended_time,
+        exit_code=exit_code,
     )
 
 
-def _ended_time(containers: Sequence[Mapping[str, Any]], hooked: str) -> datetime | None:
+def _last_end(containers: Sequence[Mapping[str, Any]], hooked: str) -> tuple[datetime | None, int | None]:
+    """When the container with the hook, else the last of all, ended, and with which exit code."""
     with_hook = [one for one in containers if one["name"] == hooked] or containers
-    ends = [parse_time((one.get("state", {}).get("terminated") or {}).get("finishedAt")) for one in with_hook]
-    known = [moment for moment in ends if moment is not None]
-    return max(known) if known and len(known) == len(ends) else None
+    ends: list[tuple[datetime, int | None]] = []
+    for one in with_hook:
+        terminated = one.get("state", {}).get("terminated") or {}
+        moment = parse_time(terminated.get("finishedAt"))
+        if moment is None:
+            return None, None
+        ends.append((moment, terminated.get("exitCode")))
+    return max(ends, key=lambda end: end[0], default=(None, None))
 
 
 def _started(status: Mapping[str, Any]) -> tuple[datetime, ...]:

@@ -26,6 +26,11 @@ FRESH = timedelta(seconds=5)
 """So long before a container's end may its last report have been confirmed, to count for the end."""
 SAME_CALL = timedelta(seconds=2)
 """Two reports' ages of the oldest call differ by less than that for the same call: they travel and are rounded."""
+EARLY = timedelta(seconds=2)
+"""A container that ended so long before its deadline was not killed at it: finishedAt and the deadline are in seconds,
+and the library's guard lets go one second before."""
+ORDERLY = frozenset({0, 143})
+"""Exit codes of a process that ended after SIGTERM by itself, or by SIGTERM; never of SIGKILL (137) or a crash."""
 NAMED_PODS = 3
 """As many pods are named in a message."""
 
@@ -51,6 +56,7 @@ class Sight:
         oldest: when the oldest live call began.
         ended: what its reports add up to.
         error: why it does not answer now; None where it does.
+        held: the pod's end closed the connection while a change was waited for: nothing was missed.
     """
 
     report: CallsReport | None = None
@@ -58,6 +64,7 @@ class Sight:
     oldest: datetime | None = None
     ended: Ended = NOTHING
     error: AgentError | None = None
+    held: bool = False
 
     @property
     def calls(self) -> int | None:
@@ -132,8 +139,9 @@ def failed(before: Sight, error: AgentError, now: datetime, *, held: bool = Fals
         held: it was waited for a change of the last report, and the pod's end closed the connection: until then
             nothing had changed.
     """
-    confirmed = now if held and before.report is not None else before.confirmed
-    return replace(before, error=error, confirmed=confirmed)
+    if held and before.report is not None:
+        return replace(before, error=error, confirmed=now, held=True)
+    return replace(before, error=error)
 
 
 class End(NamedTuple):
@@ -152,12 +160,17 @@ class End(NamedTuple):
     doubt: int | None
 
 
-def end_of(sight: Sight | None, ended_time: datetime | None, now: datetime) -> End:
+def end_of(sight: Sight | None, pod: Pod | None, now: datetime) -> End:
     """Say how the calls of a pod ended that is no more: by its last sight, not by its exit code (design §7).
+
+    One thing the last sight cannot tell: what changed after it, where nobody waited at the pod for a change. There the
+    order of a kubelet helps: it signals a container only when its hook has answered, which a draining one does with no
+    call left. So a process that drained, and ended in good order before its deadline, cut none. Where somebody did wait
+    and nothing came, the two witnesses disagree: that is a doubt.
 
     Args:
         sight: what was last heard of it; None where it was never asked.
-        ended_time: when its container ended, by the clock of its node; None where nobody saw it.
+        pod: its last object; None where nobody saw it end.
         now: wall time.
     """
     if sight is None or sight.report is None or sight.confirmed is None:
@@ -166,11 +179,19 @@ def end_of(sight: Sight | None, ended_time: datetime | None, now: datetime) -> E
     live = _uncut(report)
     if sight.is_over:
         return End(completed, forced, aborted, 0)
-    fresh = (now if ended_time is None else ended_time) - sight.confirmed <= FRESH
-    if fresh:
+    if report.state in DRAINING and _is_orderly(pod):
+        return End(completed, forced, aborted, live) if sight.held else End(completed + live, forced, aborted, 0)
+    ended = pod.ended_time if pod is not None else None
+    if (ended or now) - sight.confirmed <= FRESH:
         return End(completed, forced + live, aborted, 0 if report.complete else None)
     known = report.complete and report.state in CLOSED
     return End(completed, forced, aborted, live if known else None)
+
+
+def _is_orderly(pod: Pod | None) -> bool:
+    if pod is None or pod.ended_time is None or pod.deadline is None or pod.exit_code not in ORDERLY:
+        return False
+    return pod.deadline - pod.ended_time >= EARLY
 
 
 def _uncut(report: CallsReport) -> int:

@@ -22,7 +22,6 @@ from voicekeys.reconcilers.wakes import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
-    from datetime import datetime
     from random import Random
     from typing import TypeVar
 
@@ -48,6 +47,8 @@ ASKS_PER_SECOND = 200.0
 QUICK, QUICK_SECONDS, SLOW_SECONDS = 20, 5.0, 0.25
 """A pod that answers so often within so many seconds is asked with a pause: it may have many calls, or mean harm."""
 LONGEST_BACKOFF = 15.0
+HELD_SECONDS = 1.0
+"""Who hangs up on a question that old had read it, and had nothing new to say."""
 
 
 class Probed(NamedTuple):
@@ -207,18 +208,18 @@ class Drains:
         """Calls of the binding's pods that ended while these drained, counted at a pod's end; None before any did."""
         return self._ended.get(binding)
 
-    def finish(self, binding: Name, uid: str, ended_time: datetime | None = None) -> End:
+    def finish(self, binding: Name, uid: str, last: Pod | None = None) -> End:
         """Settle what became of the calls of a pod that is no more; count it, and forget the pod for this binding.
 
         Args:
             binding: who followed it.
             uid: of the pod.
-            ended_time: when its container ended, where the pod's last object was seen; default: what `follow` saw.
+            last: its last object, with its containers' ends; default: the last that `follow` saw.
         """
         followed = self._followed.get(uid)
         if followed is None or binding not in followed.rememberers:
             return drain.end_of(None, None, self._clock.now())
-        end = drain.end_of(followed.sight, ended_time or followed.pod.ended_time, self._clock.now())
+        end = drain.end_of(followed.sight, last or followed.pod, self._clock.now())
         counts = self._ended.get(binding, NOTHING)
         self._ended[binding] = Ended(*(sum(pair) for pair in zip(counts, end[:3], strict=True)))
         self._forget(uid, followed, binding)
@@ -291,10 +292,12 @@ class Drains:
             before = followed.sight
             report = before.report if before.error is None else None
             wait = 0.0 if report is None or self._is_crowded() else LONG_POLL_SECONDS
+            began = asyncio.get_running_loop().time()
             try:
                 heard = await self._agents.calls(endpoint, report.revision if wait and report else None, wait)
             except AgentError as error:
-                held = wait > 0 and isinstance(error, AgentUnreachable) and error.hung_up
+                waited = asyncio.get_running_loop().time() - began
+                held = waited >= HELD_SECONDS and isinstance(error, AgentUnreachable) and error.hung_up
                 followed.failures += 1
                 followed.sight = drain.failed(before, error, self._clock.now(), held=held)
             else:

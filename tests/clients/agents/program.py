@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+import time
 import urllib.request
 
 from voicekeys import agent
@@ -20,7 +22,8 @@ def hook() -> None:
     request = urllib.request.Request(f"http://{host}:{port}/voicekeys/v1/drain")
     request.add_header("X-Voicekeys-Token", token or "")
     with urllib.request.urlopen(request):
-        os._exit(0)
+        time.sleep(0.012)  # K1
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def obey(line: str) -> None:
@@ -35,6 +38,8 @@ def obey(line: str) -> None:
 
 
 AGENT.serve(settings=agent.Settings(host=host, port=port, token=token, settle=settle, gather=0.0))
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+AGENT.guard(settle=settle)
 print("serving")
 for line in sys.stdin:
     obey(line.strip())
