@@ -297,7 +297,7 @@ class Drains:
                 heard = await self._agents.calls(endpoint, report.revision if wait and report else None, wait)
             except AgentError as error:
                 waited = asyncio.get_running_loop().time() - began
-                held = waited >= HELD_SECONDS and isinstance(error, AgentUnreachable) and error.hung_up
+                held = wait > 0 and waited >= HELD_SECONDS and isinstance(error, AgentUnreachable) and error.hung_up
                 followed.failures += 1
                 followed.sight = drain.failed(before, error, self._clock.now(), held=held)
             else:

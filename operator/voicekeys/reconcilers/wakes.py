@@ -45,8 +45,7 @@ class Wakes:
         due = max(loop.time(), mine.last + gap)
         if due >= mine.due:
             return
-        if mine.timer is not None:
-            mine.timer.cancel()
+        _cancel(mine.timer)
         mine.due = due
         mine.timer = loop.call_at(due, self._fire, workload, mine)
 
@@ -61,6 +60,10 @@ class Wakes:
     def close(self) -> None:
         """Wake nobody any more."""
         for mine in self._workloads.values():
-            if mine.timer is not None:
-                mine.timer.cancel()
+            _cancel(mine.timer)
         self._workloads.clear()
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
