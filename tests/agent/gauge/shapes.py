@@ -54,7 +54,9 @@ def asterisk(calls: int) -> str:
 
 def asterisk_ari(calls: int) -> str:
     """``GET /ari/channels``: a list of channels, empty when there is none."""
-    channels = [{"id": f"1700000000.{number}", "name": f"PJSIP/trunk-{number}", "state": "Up"} for number in range(calls)]
+    channels = [
+        {"id": f"1700000000.{number}", "name": f"PJSIP/trunk-{number}", "state": "Up"} for number in range(calls)
+    ]
     return json.dumps(channels)
 
 

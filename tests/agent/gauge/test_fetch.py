@@ -99,7 +99,9 @@ async def test_a_body_has_a_largest_size(answer: bytes, monkeypatch: pytest.Monk
     assert (await ask(answer))[0] == (b"7" * 2000 if b"ffff" not in answer else "too-large")
 
 
-@pytest.mark.parametrize("answer", [b"", OK, OK + b"\r\n7", CHUNKED + b"1\r\n7\r\n", OK + b"Content-Length: 2\r\n\r\n7"])
+@pytest.mark.parametrize(
+    "answer", [b"", OK, OK + b"\r\n7", CHUNKED + b"1\r\n7\r\n", OK + b"Content-Length: 2\r\n\r\n7"]
+)
 async def test_an_answer_that_does_not_end_is_given_up(answer: bytes) -> None:
     assert (await ask(answer, stays=True))[0] == "timeout"
 

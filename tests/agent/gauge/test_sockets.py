@@ -13,7 +13,9 @@ import pytest
 from voicekeys.agent.gauge.sockets import others_have_any
 
 TCP = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-LISTENS = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 {} 1 0000 100 0 0\n"
+LISTENS = (
+    "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 {} 1 0000 100 0 0\n"
+)
 WAITS = "   1: 0100007F:1F90 0100007F:D4A2 06 00000000:00000000 03:00001770 00000000     0        0 0 3 0000\n"
 PACKET = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"
 
