@@ -1,10 +1,13 @@
-"""What systems really answer when they are asked for their live calls; read in their sources, which each shape names."""
+"""What systems really answer when they are asked for their live calls; each says in which source that was read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)

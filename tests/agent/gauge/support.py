@@ -63,7 +63,7 @@ def standin(system: str = "go-expvar", port: int | None = None, calls: int = 0) 
 def source(agent: StandIn, **changes: object) -> Source:
     """Where the agent's number is."""
     shape = agent.shape
-    where = parse_pointer(shape.pointer) if shape.metric is None else parse_metric(shape.metric)
+    where = parse_pointer(shape.pointer or "") if shape.metric is None else parse_metric(shape.metric)
     witness = None if shape.witness is None else parse_pointer(shape.witness)
     values: dict[str, Any] = {"authorization": shape.authorization, "timeout": 1.0, **changes}
     return Source(parse_url(agent.url), where, witness, **values)
@@ -99,12 +99,12 @@ class GaugePod(Pod):
     def shows(self, **wanted: object) -> dict[str, Any]:
         """Wait until ``/calls`` says so, and return it."""
 
-        def look() -> dict[str, Any] | None:
+        def look() -> dict[str, Any]:
             calls = self.calls()
             said = {**calls, "error": calls["gauge"]["error"]}
-            return calls if all(said[name] == value for name, value in wanted.items()) else None
+            return calls if all(said[name] == value for name, value in wanted.items()) else {}
 
-        return eventually(look, f"{wanted}, last {self.calls()}")  # type: ignore[return-value]
+        return eventually(look, f"{wanted}, last {self.calls()}")
 
 
 @contextmanager

@@ -172,7 +172,7 @@ async def test_https_of_a_server_that_speaks_http() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(Unread, match="tls|cut"):
+    with pytest.raises(Unread, match=r"tls|cut"):
         await Fetcher(parse_url(f"https://127.0.0.1:{port}/"), None, 5).get()
     server.close()
 
@@ -194,7 +194,7 @@ async def test_https_of_a_server_that_speaks_http() -> None:
     ],
 )
 def test_what_is_no_url_is_not_repeated_in_the_error(url: str) -> None:
-    with pytest.raises(ValueError, match="URL|https") as caught:
+    with pytest.raises(ValueError, match=r"URL|https") as caught:
         parse_url(url)
     assert not url or url not in str(caught.value)
     assert "pass" not in str(caught.value)

@@ -186,7 +186,7 @@ def test_series_that_cannot_be_read_are_not_left_out_of_the_sum(text: str, expec
     "text", ["", "9calls", '{a="1"}', 'calls{a=~"1"}', "calls{a}", 'calls{a="1"', 'calls{a="1"} > 0', "sum(calls)"]
 )
 def test_what_is_no_metric(text: str) -> None:
-    with pytest.raises(ValueError, match="metric|labels"):
+    with pytest.raises(ValueError, match=r"metric|labels"):
         parse_metric(text)
 
 

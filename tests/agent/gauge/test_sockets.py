@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def proc(tmp_path: Path) -> Path:
 
 
 def own(proc: Path, inode: int) -> None:
-    os.symlink(f"socket:[{inode}]", proc / "fd" / str(inode))
+    (proc / "fd" / str(inode)).symlink_to(f"socket:[{inode}]")
 
 
 def test_nobody_has_a_socket(proc: Path) -> None:
@@ -40,7 +39,7 @@ def test_nobody_has_a_socket(proc: Path) -> None:
 
 def test_ones_own_and_those_that_no_process_has_are_not_others(proc: Path) -> None:
     own(proc, 77)
-    os.symlink("/dev/null", proc / "fd" / "0")
+    (proc / "fd" / "0").symlink_to("/dev/null")
     (proc / "net" / "tcp").write_text(TCP + LISTENS.format(77) + WAITS)
     assert not others_have_any(proc)
 

@@ -1,6 +1,7 @@
 """A pod with a network namespace of its own: an agent and the sidecar in it, the kubelet (this program) outside.
 
-Run as ``unshare -rn python namespace.py``: this namespace is the node's, the pod's is made in it. It prints what it sees.
+Run as ``unshare -rn python namespace.py``: this namespace is the node's, and the pod's is made in it. It says what it
+sees.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def node() -> None:
     tell("go")
     for _ in range(500):
         try:
-            if calls()["active"] == 2:  # noqa: PLR2004 - what AGENT says
+            if calls()["active"] == 2:
                 break
         except OSError:
             time.sleep(0.05)

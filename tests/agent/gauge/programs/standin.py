@@ -1,6 +1,6 @@
 """An agent that nobody can change: it serves its number of calls as one of `SYSTEMS` does, told by lines what to do.
 
-``calls N``, ``fault NAME`` (or ``fault none``), ``die``; each is answered with ``done``. Arguments: the system, the port.
+``calls N``, ``fault NAME`` (or ``fault none``), ``die``; each is answered with ``done``. Arguments: system and port.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,7 +18,25 @@ sys.path.insert(0, str(Path(__file__).parents[4]))
 from tests.agent.gauge.shapes import SYSTEMS
 
 shape = SYSTEMS[sys.argv[1]]
-state = {"calls": 0, "fault": "none"}
+
+
+@dataclass
+class State:
+    """What it was told."""
+
+    calls: int = 0
+    fault: str = "none"
+
+
+state = State()
+
+
+ANSWERS = {
+    "garbage": (200, b"<html>0</html>"),
+    "error": (500, shape.body(0).encode()),
+    "forbidden": (403, shape.body(0).encode()),
+    "empty": (200, b""),
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -29,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        fault = str(state["fault"])
+        fault = state.fault
         if fault == "hang":
             time.sleep(60)
         if fault == "elsewhere" and self.path == "/elsewhere":
@@ -39,18 +58,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         if shape.authorization is not None and self.headers["Authorization"] != shape.authorization:
             self.answer(401, b"who are you")
-            return
+        elif fault in ANSWERS:
+            self.answer(*ANSWERS[fault])
+        else:
+            self.misbehave(fault)
+
+    def misbehave(self, fault: str) -> None:
         match fault:
             case "none":
-                self.answer(200, shape.body(int(state["calls"])).encode())
-            case "garbage":
-                self.answer(200, b"<html>0</html>")
-            case "error":
-                self.answer(500, shape.body(0).encode())
-            case "forbidden":
-                self.answer(403, shape.body(0).encode())
-            case "empty":
-                self.answer(200, b"")
+                self.answer(200, shape.body(state.calls).encode())
             case "elsewhere":
                 self.send_response(302)
                 self.send_header("Location", "/elsewhere")
@@ -84,9 +100,9 @@ print("serving", server.server_port)
 for line in sys.stdin:
     match line.split():
         case ["calls", number]:
-            state["calls"] = int(number)
+            state.calls = int(number)
         case ["fault", name]:
-            state["fault"] = name
+            state.fault = name
         case ["die"]:
             os._exit(1)
     print("done")
