@@ -21,7 +21,7 @@ FILES = sorted((EXAMPLES / "agents" / "gauge").glob("*.yaml"))
     reason="SWITCH ON AT MERGE: the CRD's gauge fields come with the branch `arming`; then this mark can go",
 )
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
-def test_the_api_server_takes_the_example(lab: Lab, namespace: str, name: str) -> None:
+def test_the_api_server_takes_the_example(api: Lab, namespace: str, name: str) -> None:
     text = (EXAMPLES / "agents" / "gauge" / f"{name}.yaml").read_text().replace("voice-prod", namespace)
-    said = lab.kubectl("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-", stdin=text)
+    said = api.kubectl("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-", stdin=text)
     assert said.count("serverside-applied (server dry run)") == 2

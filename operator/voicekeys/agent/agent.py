@@ -151,7 +151,7 @@ class Agent:
             ServeError: the port cannot be bound, or an environment variable is no number.
         """
         given = settings or Settings(
-            port=int(number(os.environ, "VOICEKEYS_DRAIN_PORT", DEFAULT_PORT)) if port is None else port,
+            port=_port(port),
             host=host,
             token=token or os.environ.get("VOICEKEYS_DRAIN_TOKEN") or None,
             settle=_settle(settle),
@@ -338,8 +338,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def _settle(given: float | None) -> float:
-    return number(os.environ, "VOICEKEYS_SETTLE_SECONDS", SETTLE_SECONDS) if given is None else given
+    if given is not None:
+        return given
+    found = number(os.environ, "VOICEKEYS_SETTLE_SECONDS")
+    return SETTLE_SECONDS if found is None else found
 
 
 def _grace(given: float | None) -> float | None:
-    return number(os.environ, "VOICEKEYS_GRACE_SECONDS", None) if given is None else given
+    return number(os.environ, "VOICEKEYS_GRACE_SECONDS") if given is None else given
+
+
+def _port(given: int | None) -> int:
+    if given is not None:
+        return given
+    found = number(os.environ, "VOICEKEYS_DRAIN_PORT")
+    return DEFAULT_PORT if found is None else int(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from voicekeys.agent.errors import ServeError
 
@@ -11,24 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@overload
-def number(environment: Mapping[str, str], name: str, default: float) -> float: ...
-@overload
-def number(environment: Mapping[str, str], name: str, default: None) -> float | None: ...
-def number(environment: Mapping[str, str], name: str, default: float | None) -> float | None:
-    """A number from the environment.
+def number(environment: Mapping[str, str], name: str) -> float | None:
+    """A number from the environment; None for a variable that is missing or empty.
 
     Args:
         environment: usually `os.environ`.
         name: of the variable.
-        default: for one that is missing or empty.
 
     Raises:
         ServeError: for anything else.
     """
     text = environment.get(name, "")
     try:
-        value = float(text) if text else default
+        value = float(text) if text else None
     except ValueError:
         value = math.nan
     if value is not None and not math.isfinite(value):

@@ -84,26 +84,26 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read the settings. Never raises: `Settings.wrong` says what it could not read."""
     wrong: list[str] = []
 
-    def seconds(name: str, default: float | None) -> float | None:
+    def seconds(name: str) -> float | None:
         try:
-            value = number(environment, name, default)
+            value = number(environment, name)
         except ServeError as error:
             wrong.append(str(error))
-            return default
+            return None
         if value is not None and value < 0:
             wrong.append(f"{name} is below zero")
-            return default
+            return None
         return value
 
-    timeout = seconds("VOICEKEYS_GAUGE_TIMEOUT_SECONDS", TIMEOUT_SECONDS) or TIMEOUT_SECONDS
+    timeout = seconds("VOICEKEYS_GAUGE_TIMEOUT_SECONDS") or TIMEOUT_SECONDS
     source: Source | None = None
     try:
         source = _source(environment, timeout)
     except ValueError as error:
         wrong.append(str(error))
-    quiet, settle = seconds("VOICEKEYS_GAUGE_QUIET_SECONDS", QUIET_SECONDS), seconds("VOICEKEYS_SETTLE_SECONDS", None)
-    grace = seconds("VOICEKEYS_GRACE_SECONDS", None)
-    port = int(seconds("VOICEKEYS_DRAIN_PORT", DEFAULT_PORT) or DEFAULT_PORT)
+    quiet, settle = seconds("VOICEKEYS_GAUGE_QUIET_SECONDS"), seconds("VOICEKEYS_SETTLE_SECONDS")
+    grace = seconds("VOICEKEYS_GRACE_SECONDS")
+    port = int(seconds("VOICEKEYS_DRAIN_PORT") or DEFAULT_PORT)
     return Settings(
         source=source if not wrong else None,
         wrong="; ".join(wrong) or None,
