@@ -239,7 +239,7 @@ class Sidecar:
         try:
             async with asyncio.timeout(wait):
                 while since == self._revision:
-                    self._urge.set() if self._age() > WATCHED_SECONDS else None
+                    self._urge.set()  # its pause was reckoned before there was a watcher
                     await self._changed.wait()
         except TimeoutError:
             self._look()
