@@ -25,8 +25,8 @@ from voicekeys.agent.gauge.errors import (
 )
 
 LARGEST_HEAD = 64 * 1024
-LARGEST_BODY = 8 * 1024 * 1024
-"""Bytes. A busy Asterisk writes two series for each channel."""
+LARGEST_BODY = 4 * 1024 * 1024
+"""Bytes. An Asterisk with 1,000 channels writes 0.4 MB; what is read has to fit into a small container."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,14 +151,12 @@ class Metric:
         # The format asks for it, and an answer that was cut is noticed by it: a sum of what is left would be too small.
         if text and not text.endswith("\n"):
             raise Unread(MALFORMED)
-        lines = (line.removesuffix("\r") for line in text.split("\n") if line.startswith(self.name))
-        return [value for line in lines if (value := self._value(line)) is not None]
+        # Line by line, not all lines at once: the sidecar has little memory.
+        lines = re.finditer(rf"^{re.escape(self.name)}(?=[{{ \t])(.*)$", text, re.MULTILINE)
+        return [value for line in lines if (value := self._value(line[1])) is not None]
 
-    def _value(self, line: str) -> str | None:
-        """The value of a line, None for another metric's or another series'. Raises Unread for one that is neither."""
-        rest = line[len(self.name) :]
-        if rest[:1] not in {"{", " ", "\t"}:
-            return None
+    def _value(self, rest: str) -> str | None:
+        """The value of a series from what follows its name; None if its labels do not match. Raises Unread."""
         labels: dict[str, str] = {}
         try:
             if rest.startswith("{"):
