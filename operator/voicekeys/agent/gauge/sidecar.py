@@ -152,7 +152,6 @@ class Sidecar:
         now, book = time.monotonic(), self._book
         if self._drain.is_due_to_close(now):
             self._drain = state.closed(self._drain, now)
-            book.start_anew(now)
         deadline = self._drain.deadline
         if deadline is not None and now >= deadline - LAST_SECONDS and not self._expired and not self._may_answer():
             self._expired = True
