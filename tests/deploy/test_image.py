@@ -50,6 +50,14 @@ def test_it_starts_the_program_of_the_distribution() -> None:
     assert "from voicekeys.__main__ import main" in DOCKERFILE
 
 
+def test_it_can_run_the_gauge() -> None:
+    """The sidecar of mode Gauge is `python -m voicekeys.agent.gauge` in this image."""
+    assert "operator/voicekeys /src/voicekeys" in steps("COPY")
+    assert any("cp -r /src/voicekeys " in step for step in steps("RUN"))
+    assert any(step.startswith("PATH=/opt/voicekeys/bin:") for step in steps("ENV"))
+    assert (ROOT / "operator" / "voicekeys" / "agent" / "gauge" / "__main__.py").is_file()
+
+
 def test_nothing_needs_a_newer_builder_than_buildah_of_debian() -> None:
     assert "# syntax=" not in DOCKERFILE
     assert "--mount" not in DOCKERFILE

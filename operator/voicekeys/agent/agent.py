@@ -8,11 +8,12 @@ import threading
 import time
 import uuid
 import weakref
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, cast
 
 from voicekeys.agent import drain as state
 from voicekeys.agent.call import Call
 from voicekeys.agent.core import Settings, VersionedKey
+from voicekeys.agent.environment import number
 from voicekeys.agent.errors import Refused, ServeError
 from voicekeys.agent.farewell import Farewells
 from voicekeys.agent.guard import Guard
@@ -150,7 +151,7 @@ class Agent:
             ServeError: the port cannot be bound, or an environment variable is no number.
         """
         given = settings or Settings(
-            port=int(_number("VOICEKEYS_DRAIN_PORT", DEFAULT_PORT)) if port is None else port,
+            port=_port(port),
             host=host,
             token=token or os.environ.get("VOICEKEYS_DRAIN_TOKEN") or None,
             settle=_settle(settle),
@@ -336,23 +337,19 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-@overload
-def _number(name: str, default: float) -> float: ...
-@overload
-def _number(name: str, default: None) -> float | None: ...
-def _number(name: str, default: float | None) -> float | None:
-    """A number from the environment. Raises ServeError for anything else."""
-    text = os.environ.get(name, "")
-    try:
-        return float(text) if text else default
-    except ValueError:
-        message = f"{name} is no number of seconds"
-        raise ServeError(message) from None
-
-
 def _settle(given: float | None) -> float:
-    return _number("VOICEKEYS_SETTLE_SECONDS", SETTLE_SECONDS) if given is None else given
+    if given is not None:
+        return given
+    found = number(os.environ, "VOICEKEYS_SETTLE_SECONDS")
+    return SETTLE_SECONDS if found is None else found
 
 
 def _grace(given: float | None) -> float | None:
-    return _number("VOICEKEYS_GRACE_SECONDS", None) if given is None else given
+    return number(os.environ, "VOICEKEYS_GRACE_SECONDS") if given is None else given
+
+
+def _port(given: int | None) -> int:
+    if given is not None:
+        return given
+    found = number(os.environ, "VOICEKEYS_DRAIN_PORT")
+    return DEFAULT_PORT if found is None else int(found)
