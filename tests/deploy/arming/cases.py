@@ -1,4 +1,4 @@
-"""Drains and pod templates for the comparison of the two ways to arm: by hand, what matters; by lot, what nobody thinks of."""
+"""Drains and pod templates to compare the two ways to arm: by hand, what matters; by lot, what nobody thinks of."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ BY_HAND: Final = [
 
 def by_lot(seed: int, count: int) -> Iterator[Case]:
     """Yield random cases."""
-    lot = random.Random(seed)  # noqa: S311 - not for secrets
+    lot = random.Random(seed)
     for number in range(count):
         names = [f"c{each}" for each in range(lot.randint(1, 3))]
         made = template(*(_container(lot, name) for name in names))

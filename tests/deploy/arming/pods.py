@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-TOKEN: Final = "token-of-the-agent"  # noqa: S105 - a test's
+TOKEN: Final = "token-of-the-agent"
 IMAGE: Final = "voicekeys/operator:0.1.0"
 HASH: Final = "7d9f"
 UID: Final = "00000000-0000-0000-0000-000000000001"
