@@ -280,7 +280,7 @@ async def test_a_workload_that_is_gone_or_made_anew_is_told(cluster: KubeCluster
 
 def test_others_entries_and_our_trigger_stay_as_they_are() -> None:
     triggers: Object = {"f:annotations": {".": {}, f"f:{TRIGGER}": {}}}
-    ours = {"manager": "voicekeys", "fieldsV1": {"f:spec": {"f:template": {"f:metadata": triggers}}}}
+    ours: Object = {"manager": "voicekeys", "fieldsV1": {"f:spec": {"f:template": {"f:metadata": triggers}}}}
     others = {"manager": "flux", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
     status = {"manager": "voicekeys", "subresource": "status", "fieldsV1": {"f:status": {}}}
     assert without_arming([ours, others, status]) is None

@@ -23,6 +23,7 @@ from tests.deploy.arming.pods import (
     pre_stop,
     template,
 )
+from tests.lab.http import ApiError
 
 if TYPE_CHECKING:
     from tests.lab import Lab
@@ -91,18 +92,21 @@ def test_gauge(armed: Lab, tenant: str) -> None:
 
 
 def test_a_gauge_passes_the_restricted_pod_security(armed: Lab, tenant: str) -> None:
-    label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
-    armed.api("PATCH", f"/api/v1/namespaces/{tenant}", label)
     hard = {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    gauge = {"mode": "Gauge", "port": 8080, "gauge": {"metric": "calls"}}
+    bind(armed, tenant, "frejun", agent({"mode": "Gauge", "port": 8080, "gauge": {"metric": "calls"}}))
+    await_arming(armed, tenant)
+    label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    armed.api("PATCH", f"/api/v1/namespaces/{tenant}", label)
 
-    pod = made(armed, tenant, gauge, template(container(securityContext=hard)))
-
+    with pytest.raises(ApiError, match=r'violates PodSecurity .*container "agent"') as refused:
+        create(armed, tenant, pod_of("Deployment", "agent", template()))
+    assert "voicekeys-gauge" not in str(refused.value)
+    pod = create(armed, tenant, pod_of("Deployment", "agent", template(container(securityContext=hard))))
     assert part(pod, "voicekeys-gauge")
 
 
