@@ -81,10 +81,12 @@ BINDING_STATUS: Final = BindingStatus(
             diverged_time=NOW,
             previous_diverged_time=NOW,
             strips=1,
+            drain_token="drain-token-of-receptionist",
         ),
         AgentStatus(kind=AgentKind.DAEMON_SET, name="edge"),
     ),
-    handled=Handled(sync_now="2"),
+    gauge_image="registry.example.com/voicekeys/operator:0.1.0",
+    handled=Handled(sync_now="2", arm="now", release="receptionist-a", approve="1"),
     history=(
         HistoryEntry(
             id="r-5-6",

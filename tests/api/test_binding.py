@@ -14,10 +14,14 @@ from tests.crds.objects import binding
 from voicekeys.api.binding import (
     Agent,
     AgentKind,
+    AuthorizationSecret,
     BindingSpec,
     DeletionPolicy,
     Drain,
     DrainMode,
+    Gauge,
+    GaugeScheme,
+    Inject,
     Rollout,
     Rotation,
     Source,
@@ -52,7 +56,14 @@ def test_every_field_is_read_from_bytes_as_from_a_mapping() -> None:
         labels={"team": "voice", "example.com/tier": "1"},
         annotations={"example.com/note": "the telephone key"},
     )
-    drain = Drain(mode=DrainMode.HTTP, port=9909, max_call_duration=timedelta(minutes=30))
+    drain = Drain(
+        mode=DrainMode.HTTP,
+        inject=Inject.POD,
+        port=9909,
+        max_call_duration=timedelta(minutes=30),
+        settle=timedelta(seconds=5),
+        teardown=timedelta(seconds=10),
+    )
     assert spec.agents == (Agent(kind=AgentKind.DEPLOYMENT, name="receptionist", container="agent", drain=drain),)
     assert spec.rotation == Rotation(max_age=timedelta(days=90), warn_before=timedelta(days=14))
 
@@ -93,16 +104,52 @@ def test_the_secret_is_named_like_the_binding_unless_said_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drain", "port"),
+    ("drain", "port", "contract"),
     [
-        (Drain(mode=DrainMode.HTTP), 9909),
-        (Drain(mode=DrainMode.HTTP, port=8080), 8080),
-        (Drain(mode=DrainMode.GAUGE, port=9090), 9090),
-        (Drain(mode=DrainMode.SIGNAL), None),
+        (Drain(mode=DrainMode.HTTP), 9909, 9909),
+        (Drain(mode=DrainMode.HTTP, port=8080), 8080, 8080),
+        (Drain(mode=DrainMode.GAUGE, port=9090), 9090, 9909),
+        (Drain(mode=DrainMode.SIGNAL), None, None),
     ],
 )
-def test_the_drain_port(drain: Drain, port: int | None) -> None:
+def test_the_drain_port(drain: Drain, port: int | None, contract: int | None) -> None:
     assert drain.effective_port == port
+    assert drain.contract_port == contract
+
+
+@pytest.mark.parametrize(
+    ("drain", "seconds"),
+    [
+        (Drain(mode=DrainMode.HTTP), None),
+        (Drain(mode=DrainMode.HTTP, max_call_duration=timedelta(minutes=30)), 1800 + 5 + 10 + 30),
+        (Drain(mode=DrainMode.HTTP, max_call_duration=timedelta(1), settle=timedelta(), teardown=timedelta()), 86_430),
+    ],
+)
+def test_the_grace_that_a_promised_call_needs(drain: Drain, seconds: int | None) -> None:
+    assert drain.needed_grace == (None if seconds is None else timedelta(seconds=seconds))
+
+
+def test_a_gauge_reads_the_loopback() -> None:
+    assert Gauge(metric="calls").url(8080) == "http://127.0.0.1:8080/metrics"
+    assert Gauge(path="/s?a=b", scheme=GaugeScheme.HTTPS).url(443) == "https://127.0.0.1:443/s?a=b"
+
+
+def test_a_gauges_number_and_its_secret_are_read() -> None:
+    drain = parse_binding_spec(binding("gauge")["spec"]).agents[0].drain
+    assert drain is not None
+    assert drain.gauge == Gauge(
+        path="/status.json",
+        scheme=GaugeScheme.HTTP,
+        json_pointer="/sessions/active",
+        authorization_secret=AuthorizationSecret(name="livekit-metrics", key="authorization"),
+    )
+
+
+@pytest.mark.parametrize("given", [None, *Inject])
+def test_without_a_wish_pods_are_armed_by_admission_where_the_cluster_can(given: Inject | None) -> None:
+    drain = Drain(mode=DrainMode.SIGNAL, inject=given)
+    assert drain.effective_inject(admission=True) == (given or Inject.POD)
+    assert drain.effective_inject(admission=False) == (given or Inject.TEMPLATE)
 
 
 def test_the_longest_call_is_what_the_user_said_or_unknown() -> None:

@@ -45,6 +45,12 @@ def test_what_is_not_known_is_left_out() -> None:
     }
 
 
+def test_a_drain_token_is_written_and_never_shown() -> None:
+    (token,) = [agent.drain_token for agent in BINDING_STATUS.agents if agent.drain_token]
+    assert token == dump_status(BINDING_STATUS)["agents"][0]["drainToken"]
+    assert token not in repr(BINDING_STATUS)
+
+
 def test_zero_and_the_empty_string_are_known() -> None:
     agent = AgentStatus(kind=AgentKind.DEPLOYMENT, name="a", previous_trigger="", unwitnessed=0)
     dumped = dump_status(BindingStatus(agents=(agent,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.crds import drain_cases
 from tests.crds.objects import GONE
 from tests.crds.refusals import Case
 
@@ -198,7 +199,7 @@ _AGENTS: Final = [
     ),
     Case(
         "a Gauge without its port",
-        {"spec.agents[0].drain": {"mode": "Gauge"}},
+        {"spec.agents[0].drain": {"mode": "Gauge", "gauge": {"metric": "calls"}}},
         "spec.agents[0].drain.port",
         "add port: mode Gauge reads the number of live calls there",
     ),
@@ -276,9 +277,10 @@ _TIMES: Final = [
     ),
 ]
 
-CASES: Final = [*_NAMES, *_PATHS, *_TARGET, *_AGENTS, *_TIMES]
+CASES: Final = [*_NAMES, *_PATHS, *_TARGET, *_AGENTS, *drain_cases.CASES, *_TIMES]
 
 ACCEPTED: Final = {
+    **drain_cases.ACCEPTED,
     "a name of 59 characters": {"metadata.name": "n" * 59},
     "a path of one segment": {"spec.source.path": "frejun"},
     "a path with dots inside its segments": {"spec.source.path": "voice/..a/b.c/d../...e"},
@@ -295,7 +297,6 @@ ACCEPTED: Final = {
         "spec.agents": [{"kind": "Deployment", "name": "a"}, {"kind": "DaemonSet", "name": "a"}]
     },
     "HTTP on the default port": {"spec.agents[0].drain": {"mode": "HTTP"}},
-    "a Gauge": {"spec.agents[0].drain": {"mode": "Gauge", "port": 9090}},
     "a Sleep": {"spec.agents[0].drain": {"mode": "Sleep", "maxCallDuration": "45s"}},
     "a Signal": {"spec.agents[0].drain": {"mode": "Signal"}},
     "all units": {"spec.rotation": {"maxAge": "1d2h3m4s", "warnBefore": "1d2h3m3s"}},

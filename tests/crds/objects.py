@@ -38,7 +38,14 @@ _BINDING: Final[Object] = {
                 "kind": "Deployment",
                 "name": "receptionist",
                 "container": "agent",
-                "drain": {"mode": "HTTP", "port": 9909, "maxCallDuration": "30m"},
+                "drain": {
+                    "mode": "HTTP",
+                    "inject": "Pod",
+                    "port": 9909,
+                    "maxCallDuration": "30m",
+                    "settle": "5s",
+                    "teardown": "10s",
+                },
             },
         ],
         "rollout": {"timeout": "10m", "propagation": "5s", "maxRestartsPerHour": 6},
@@ -91,10 +98,28 @@ AUTHS: Final[dict[str, Object]] = {
 }
 """One valid use of each auth method."""
 
+DRAINS: Final[dict[str, Object]] = {
+    "gauge": {
+        "mode": "Gauge",
+        "port": 8080,
+        "gauge": {
+            "path": "/status.json",
+            "scheme": "HTTP",
+            "jsonPointer": "/sessions/active",
+            "authorizationSecret": {"name": "livekit-metrics", "key": "authorization"},
+        },
+    },
+    "command": {"mode": "Exec", "command": ["/opt/agent/drain", "--wait"]},
+}
+"""A valid drain for each field that only one mode has."""
 
-def binding() -> Object:
-    """Return a VoiceKeyBinding that sets every field."""
-    return copy.deepcopy(_BINDING)
+
+def binding(drain: str = "") -> Object:
+    """Return a VoiceKeyBinding that sets every field; those of ``drain`` that only one mode has, by their name."""
+    made = copy.deepcopy(_BINDING)
+    if drain:
+        made["spec"]["agents"][0]["drain"] = copy.deepcopy(DRAINS[drain])
+    return made
 
 
 def store(auth: str = "kubernetes", *, ca_config_map: bool = False) -> Object:
@@ -111,7 +136,10 @@ def base(path: str) -> Object:
     """Return the valid object of either kind that has something at ``path``, given as ``binding:…`` or ``store:…``."""
     kind, _, field = path.partition(":")
     if kind == "binding":
-        return binding()
+        made = binding(next((name for name in DRAINS if f".drain.{name}" in field), ""))
+        if field.endswith("gauge.metric"):
+            made["spec"]["agents"][0]["drain"]["gauge"] = {"metric": "calls"}
+        return made
     auth = next((name for name in AUTHS if field.startswith(f"spec.auth.{name}")), "kubernetes")
     return store(auth, ca_config_map=field.startswith("spec.vault.caConfigMapRef"))
 

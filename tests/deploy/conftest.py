@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy import job
 from tests.deploy.audit import Audit
-from tests.deploy.manifests import DEPLOY, NAMESPACED
+from tests.deploy.manifests import DEPLOY, NAMESPACED, Object
 from tests.lab import Lab
 from tests.lab.http import ApiError
 from tests.lab.processes import eventually
@@ -46,6 +46,34 @@ def prepared(installed: Lab) -> Lab:
     """`installed` with what a platform team adds to the operator's namespace: see `job.prepare`."""
     job.prepare(installed, HOME)
     return installed
+
+
+@pytest.fixture(scope="module")
+def workloads(installed: Lab) -> Iterator[None]:
+    """One workload of each kind, all named `agent`, with an annotation and a hook of somebody's, a trigger of ours."""
+    kinds: dict[str, Object] = {
+        "Deployment": {"replicas": 0},
+        "StatefulSet": {"replicas": 0, "serviceName": "agent"},
+        "DaemonSet": {},
+    }
+    helper: Object = {
+        "name": "helper",
+        "image": "helper:1",
+        "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+        "env": [{"name": "VOICEKEYS_DRAIN_PORT", "value": "7"}, {"name": "A", "value": "b"}],
+    }
+    containers: list[Object] = [{"name": "agent", "image": "agent:1"}, helper]
+    pod = {
+        "metadata": {"labels": {"app": "agent"}, "annotations": {"team": "voice", "voicekeys.dev/key.old": "0"}},
+        "spec": {"nodeSelector": {"no": "node"}, "containers": containers},
+    }
+    for kind, extra in kinds.items():
+        spec = {"selector": {"matchLabels": {"app": "agent"}}, "template": pod, **extra}
+        meta = {"name": "agent", "namespace": TENANT, "labels": {"team": "voice"}, "annotations": {"mail": "v@x"}}
+        installed.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": spec})
+    yield
+    for kind in kinds:
+        installed.api("DELETE", f"/apis/apps/v1/namespaces/{TENANT}/{kind.lower()}s/agent")
 
 
 @pytest.fixture(scope="package")

@@ -6,12 +6,12 @@ Each case is one request with the operator's real token, as a dry run where the 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.deploy.conftest import HOME, OPERATOR, POLICIES, TENANT, Call
+from tests.deploy.refusals import FORBIDDEN, STRATEGIC, Case, check, names, refusal
 from tests.deploy.reviews import Act, may
 from tests.lab.http import ApiError
 from tests.lab.processes import eventually
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.deploy.manifests import Object
     from tests.lab import Lab
 
-FORBIDDEN = 403
 OURS = {"app.kubernetes.io/managed-by": "voicekeys", "voicekeys.dev/binding": "frejun"}
 SECRETS = f"/api/v1/namespaces/{TENANT}/secrets"
 APPLY = "application/apply-patch+yaml"
@@ -40,10 +39,6 @@ NOT_THIS_TYPE = (
     "Helm release)."
 )
 NO_DELETION = "voicekeys never deletes a Secret; one with deletionPolicy Delete goes by its ownerReference."
-NO_METADATA = "voicekeys may not change a workload's metadata."
-NO_SPEC = "voicekeys may not change a workload's spec beyond the annotations of its pod template."
-NO_TEMPLATE = "voicekeys may not change a pod template beyond its annotations."
-NO_ANNOTATION = "voicekeys may change only the annotations voicekeys.dev/key.<binding> of a pod template."
 NO_WORKLOAD_MADE = "voicekeys may neither make, delete nor scale workloads."
 ONLY_OWN_PODS = "voicekeys may write only the pods of its own Deployment."
 ONLY_LEADER_LABEL = "voicekeys may change only the label voicekeys.dev/leader of a pod."
@@ -54,59 +49,16 @@ NOT_FOR_API_SERVER = (
 ONE_HOUR = "voicekeys may mint tokens of at most one hour."
 
 
-@dataclass(frozen=True)
-class Case:
-    """A sentence, the request that it is about, and the policy's words that refuse it (None: it is allowed)."""
-
-    says: str
-    body: Any
-    refusal: str | None
-    at: str = ""
-    method: str = "PATCH"
-    content_type: str | None = None
-
-
-def refusal(call: Call, method: str, path: str, body: Any, content_type: str | None = None) -> str | None:
-    """Send a request and return the policy's words that refuse it, None where it is allowed.
-
-    Any other error is raised, also a refusal by RBAC.
-    """
-    try:
-        call(method, path, body, content_type=content_type)
-    except ApiError as error:
-        _, denied, words = str(error).rpartition("denied request: ")
-        if error.status != FORBIDDEN or not denied:
-            raise
-        return words
-    return None
-
-
-def check(call: Call, path: str, case: Case) -> None:
-    """Send a case's request as a dry run and compare the answer."""
-    assert refusal(call, case.method, f"{path}?dryRun=All", case.body, case.content_type) == case.refusal
-
-
-def names(case: Case) -> str:
-    """Return the name of a parametrised test: its sentence."""
-    return case.says
-
-
 def secret(name: str, labels: dict[str, str] | None = None, **fields: Any) -> Object:
     """Return a Secret of the tenant."""
     meta: Object = {"name": name, "namespace": TENANT, "labels": labels or {}, **fields.pop("metadata", {})}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, **fields}
 
 
-def template(**annotations: str | None) -> Object:
-    """Return a merge patch that annotates a pod template; `key_x` stands for `voicekeys.dev/key.x`."""
-    marks = {name.replace("key_", "voicekeys.dev/key."): value for name, value in annotations.items()}
-    return {"spec": {"template": {"metadata": {"annotations": marks}}}}
-
-
 def test_the_policies_pass_the_api_servers_type_check(installed: Lab) -> None:
     policies = installed.api("GET", POLICIES)["items"]
 
-    assert len(policies) == 4
+    assert len(policies) == 5
     assert {each["metadata"]["name"]: each["status"]["typeChecking"] for each in policies} == {
         each["metadata"]["name"]: {} for each in policies
     }
@@ -206,94 +158,6 @@ def test_changing_a_secret(operator: Call, case: Case) -> None:
 def test_the_one_secret_without_label(operator: Call, namespace: str, name: str, words: str | None) -> None:
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
     check(operator, f"/api/v1/namespaces/{namespace}/secrets", Case("", body, words, method="POST"))
-
-
-# ---- workloads
-
-
-@pytest.fixture(scope="module")
-def workloads(installed: Lab) -> Iterator[None]:
-    """One workload of each kind, all named `agent`, with an annotation of somebody's and one of ours."""
-    kinds: dict[str, Object] = {
-        "Deployment": {"replicas": 0},
-        "StatefulSet": {"replicas": 0, "serviceName": "agent"},
-        "DaemonSet": {},
-    }
-    pod = {
-        "metadata": {"labels": {"app": "agent"}, "annotations": {"team": "voice", "voicekeys.dev/key.old": "0"}},
-        "spec": {"nodeSelector": {"no": "node"}, "containers": [{"name": "agent", "image": "agent:1"}]},
-    }
-    for kind, extra in kinds.items():
-        spec = {"selector": {"matchLabels": {"app": "agent"}}, "template": pod, **extra}
-        meta = {"name": "agent", "namespace": TENANT, "labels": {"team": "voice"}, "annotations": {"mail": "v@x"}}
-        installed.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": spec})
-    yield
-    for kind in kinds:
-        installed.api("DELETE", f"/apis/apps/v1/namespaces/{TENANT}/{kind.lower()}s/agent")
-
-
-STRATEGIC = "application/strategic-merge-patch+json"
-CONTAINER = {"spec": {"template": {"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}}}
-SIDECAR = {"spec": {"template": {"spec": {"containers": [{"name": "more", "image": "more:1"}]}}}}
-OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000000"}
-
-
-@pytest.mark.usefixtures("workloads")
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case("a trigger is set", template(key_new="1"), None),
-        Case("a trigger is changed", template(key_old="1"), None),
-        Case("a trigger is removed", template(key_old=None), None),
-        Case("two triggers in one patch", template(key_old=None, key_new="1"), None),
-        Case("nothing is changed", template(), None),
-        Case("another annotation is set", template(restartedAt="now"), NO_ANNOTATION),
-        Case("another annotation is changed", template(team="ops"), NO_ANNOTATION),
-        Case("another annotation is removed", template(team=None), NO_ANNOTATION),
-        Case("all annotations are removed", {"spec": {"template": {"metadata": {"annotations": None}}}}, NO_ANNOTATION),
-        Case("a trigger and another annotation", template(key_new="1", team="ops"), NO_ANNOTATION),
-        Case("an image is changed", CONTAINER, NO_TEMPLATE, content_type=STRATEGIC),
-        Case("a container is added", SIDECAR, NO_TEMPLATE, content_type=STRATEGIC),
-        Case(
-            "the pods' account is changed",
-            {"spec": {"template": {"spec": {"serviceAccountName": "admin"}}}},
-            NO_TEMPLATE,
-        ),
-        Case("a pod label is added", {"spec": {"template": {"metadata": {"labels": {"more": "x"}}}}}, NO_TEMPLATE),
-        Case(
-            "a finalizer of pods is added", {"spec": {"template": {"metadata": {"finalizers": ["a.b/c"]}}}}, NO_TEMPLATE
-        ),
-        Case("a label is added", {"metadata": {"labels": {"more": "x"}}}, NO_METADATA),
-        Case("a label is removed", {"metadata": {"labels": {"team": None}}}, NO_METADATA),
-        Case("an annotation is added", {"metadata": {"annotations": {"voicekeys.dev/key.x": "1"}}}, NO_METADATA),
-        Case("an annotation is removed", {"metadata": {"annotations": {"mail": None}}}, NO_METADATA),
-        Case("a finalizer is added", {"metadata": {"finalizers": ["a.b/c"]}}, NO_METADATA),
-        Case("an owner is added", {"metadata": {"ownerReferences": [OWNER]}}, NO_METADATA),
-        Case("minReadySeconds is changed", {"spec": {"minReadySeconds": 7}}, NO_SPEC),
-        Case("the history limit is changed", {"spec": {"revisionHistoryLimit": 3}}, NO_SPEC),
-    ],
-    ids=names,
-)
-@pytest.mark.parametrize("kind", ["deployments", "statefulsets", "daemonsets"])
-def test_changing_a_workload(operator: Call, kind: str, case: Case) -> None:
-    check(operator, f"/apis/apps/v1/namespaces/{TENANT}/{kind}/agent", case)
-
-
-@pytest.mark.usefixtures("workloads")
-@pytest.mark.parametrize(
-    ("kind", "spec"),
-    [
-        ("deployments", {"replicas": 9}),
-        ("deployments", {"paused": True}),
-        ("deployments", {"strategy": {"type": "Recreate", "rollingUpdate": None}}),
-        ("statefulsets", {"replicas": 9}),
-        ("statefulsets", {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}),
-        ("daemonsets", {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}),
-    ],
-    ids=str,
-)
-def test_changing_what_one_kind_alone_has(operator: Call, kind: str, spec: Object) -> None:
-    check(operator, f"/apis/apps/v1/namespaces/{TENANT}/{kind}/agent", Case("", {"spec": spec}, NO_SPEC))
 
 
 # ---- pods

@@ -18,7 +18,18 @@ from pydantic.dataclasses import dataclass
 from voicekeys.api.fields import CONFIG, Duration
 
 DEFAULT_DRAIN_PORT: Final = 9909
-"""Where an agent's drain server listens when ``drain.port`` says nothing else."""
+"""Where an agent's drain server listens when ``drain.port`` says nothing else; always, for the gauge's."""
+
+DEFAULT_SETTLE: Final = timedelta(seconds=5)
+"""How long a draining pod still takes new calls when ``drain.settle`` says nothing else."""
+
+DEFAULT_TEARDOWN: Final = timedelta(seconds=10)
+"""From the last call's end to the container's exit when ``drain.teardown`` says nothing else."""
+
+GRACE_RESERVE: Final = timedelta(seconds=30)
+"""What arming adds to a grace period for the kubelet's own steps and a slow node."""
+
+DEFAULT_GAUGE_PATH: Final = "/metrics"
 
 
 class DeletionPolicy(StrEnum):
@@ -44,6 +55,21 @@ class DrainMode(StrEnum):
     EXEC = "Exec"
     SIGNAL = "Signal"
     SLEEP = "Sleep"
+
+
+class Inject(StrEnum):
+    """How the drain hook gets onto an agent's pods."""
+
+    POD = "Pod"
+    TEMPLATE = "Template"
+    OFF = "Off"
+
+
+class GaugeScheme(StrEnum):
+    """How a gauge asks the agent for its number of live calls."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
 
 
 def _inside_the_mount(path: str) -> str:
@@ -90,19 +116,78 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
+class AuthorizationSecret:
+    """The key of a Secret whose value a gauge sends as the header ``Authorization``."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Gauge:
+    """Where an agent shows its number of live calls: in a JSON document, or as a Prometheus series."""
+
+    path: str | None = None
+    scheme: GaugeScheme | None = None
+    json_pointer: str | None = None
+    metric: str | None = None
+    authorization_secret: AuthorizationSecret | None = None
+
+    def url(self, port: int) -> str:
+        """Return where the sidecar asks for the number: the pod's own loopback."""
+        scheme = (self.scheme or GaugeScheme.HTTP).lower()
+        return f"{scheme}://127.0.0.1:{port}{self.path or DEFAULT_GAUGE_PATH}"
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
 class Drain:
     """How the pods of one agent finish their calls."""
 
     mode: DrainMode
+    inject: Inject | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     max_call_duration: Duration | None = None
+    settle: Duration | None = None
+    teardown: Duration | None = None
+    command: tuple[str, ...] = ()
+    gauge: Gauge | None = None
 
     @property
     def effective_port(self) -> int | None:
-        """The port to ask: the given one, 9909 for HTTP, None where the mode has no port."""
+        """The agent's port: the given one, 9909 for HTTP, None where the mode has no port."""
         if self.port is None and self.mode is DrainMode.HTTP:
             return DEFAULT_DRAIN_PORT
         return self.port
+
+    @property
+    def contract_port(self) -> int | None:
+        """Where the drain contract is served: by the agent (HTTP) or its gauge; None where nobody serves it."""
+        return DEFAULT_DRAIN_PORT if self.mode is DrainMode.GAUGE else self.effective_port
+
+    @property
+    def effective_settle(self) -> timedelta:
+        """How long a draining pod still takes new calls."""
+        return DEFAULT_SETTLE if self.settle is None else self.settle
+
+    @property
+    def effective_teardown(self) -> timedelta:
+        """From the last call's end to the container's exit."""
+        return DEFAULT_TEARDOWN if self.teardown is None else self.teardown
+
+    @property
+    def needed_grace(self) -> timedelta | None:
+        """The least terminationGracePeriodSeconds that cuts no promised call; None where no length was promised."""
+        if self.max_call_duration is None:
+            return None
+        return self.max_call_duration + self.effective_settle + self.effective_teardown + GRACE_RESERVE
+
+    def effective_inject(self, *, admission: bool) -> Inject:
+        """Return how the hook gets onto the pods.
+
+        Args:
+            admission: the cluster serves MutatingAdmissionPolicy v1, and has our policy.
+        """
+        return self.inject or (Inject.POD if admission else Inject.TEMPLATE)
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

@@ -47,6 +47,26 @@ ARMED_ANNOTATION: Final = f"{GROUP}/armed"
 DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own: a ReplicaSet that shrinks deletes pods with a lower number first (facts K11)."""
 
+# Annotations of a binding that act once for each new value: `now` (roll pods that are not armed although calls may be
+# cut), a pod's name (let it end although calls are left), any value (go on after Frozen).
+ARM_ANNOTATION: Final = f"{GROUP}/arm"
+RELEASE_ANNOTATION: Final = f"{GROUP}/release"
+APPROVE_ANNOTATION: Final = f"{GROUP}/approve"
+
+# Annotations of armed pods: the drain mode; the binding whose hook it is; the grace period to reckon with.
+ARMED_ANNOTATION: Final = f"{GROUP}/armed"
+ARMED_BY_ANNOTATION: Final = f"{GROUP}/armed-by"
+GRACE_ANNOTATION: Final = f"{GROUP}/grace-seconds"
+
+# Annotations that keep the cluster autoscaler and Karpenter from evicting a pod that has calls (facts K20).
+DO_NOT_EVICT: Final = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+
+GAUGE_CONTAINER: Final = "voicekeys-gauge"
+"""The sidecar of drain mode Gauge."""
+
 # In the operator's own namespace.
 LEADER_LABEL: Final = f"{GROUP}/leader"
 FINGERPRINT_SECRET: Final = "voicekeys-fingerprint-key"

@@ -6,6 +6,7 @@ already spent) is in here and nowhere else. It never holds key material, only ke
 
 from __future__ import annotations
 
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -135,6 +136,7 @@ class AgentStatus:
     the same of ``previous_digest``. ``strips`` counts how often somebody took the trigger off during the change in
     flight.
     ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed.
+    ``drain_token`` is what a request for a drain has to carry: left out of ``repr``, so that no log has it.
     """
 
     kind: AgentKind
@@ -155,6 +157,7 @@ class AgentStatus:
     diverged_time: Time | None = None
     previous_diverged_time: Time | None = None
     strips: int | None = None
+    drain_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -162,6 +165,9 @@ class Handled:
     """Values of one-shot annotations that were acted on, so that each is acted on once."""
 
     sync_now: str | None = None
+    arm: str | None = None
+    release: str | None = None
+    approve: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -183,7 +189,8 @@ class BindingStatus:
     """The status of a VoiceKeyBinding.
 
     ``digest_key`` names the fingerprint key that all digests in here were made with: under another key they cannot be
-    compared, and the binding takes a new baseline instead of restarting anything.
+    compared, and the binding takes a new baseline instead of restarting anything. ``gauge_image`` is the image of the
+    sidecar that a pod of drain mode Gauge gets.
     """
 
     observed_generation: int = NO_GENERATION
@@ -192,6 +199,7 @@ class BindingStatus:
     secret: SecretStatus | None = None
     rotation: RotationStatus | None = None
     agents: tuple[AgentStatus, ...] = ()
+    gauge_image: str | None = None
     handled: Handled | None = None
     history: tuple[HistoryEntry, ...] = ()
     digest_key: str | None = None

@@ -1,154 +1,198 @@
-"""Whether a workload's drain hooks do what they are for: what pods answered, and what would cut calls all the same."""
+"""The drain hook as it is on a pod or a pod template: whether it is there, whether it can do its work.
+
+Everything takes the API server's JSON of a pod spec, of a pod or of a template: both have the same form. The admission
+policy (``deploy/components/arming/policy.yaml``) decides the same in CEL; tests hold both equal.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
+from voicekeys.api.binding import DEFAULT_DRAIN_PORT, Agent, Drain, DrainMode
+from voicekeys.api.names import ARMED_ANNOTATION, GAUGE_CONTAINER
 from voicekeys.model.verdict import Verdict
-from voicekeys.policies.preflight import surge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from datetime import timedelta
+    from collections.abc import Mapping, Sequence
 
-    from voicekeys.model.errors import AgentError
-    from voicekeys.model.probe import Probe
-    from voicekeys.model.workload import Pod, Workload
+    Spec = Mapping[str, Any]
 
-MESH_SIDECARS = frozenset({"istio-proxy", "linkerd-proxy", "envoy", "consul-dataplane", "kuma-sidecar"})
-"""Names of the containers that meshes inject; as native sidecars (init containers) they outlive the agent (K6)."""
-PATIENT_SECONDS = 60
-"""A liveness probe that gives up sooner may do so because the agent is busy."""
-NAMED = 3
+DRAIN_PATH: Final = "/voicekeys/v1/drain"
+TOKEN_HEADER: Final = "X-Voicekeys-Token"  # noqa: S105 - a header's name
+PORT_ENV: Final = "VOICEKEYS_DRAIN_PORT"
+TOKEN_ENV: Final = "VOICEKEYS_DRAIN_TOKEN"  # noqa: S105 - a variable's name
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 
 
-def unreachable(workload: str, failures: Mapping[str, AgentError]) -> Verdict | None:
-    """Say that pods do not serve the contract at the port of their hook.
-
-    Args:
-        workload: kind and name.
-        failures: the error of each pod that did not answer a probe, by its name.
-    """
-    if not failures:
-        return None
-    first = next(iter(failures.values()))
-    more = f" ({len(failures)} pods)" if len(failures) > 1 else ""
-    return Verdict(
-        "NoAnswer" if first.reason == "DrainUnreachable" else first.reason,
-        f"{workload}: {first.message}{more}. The kubelet's hook may fail as well, and a hook that fails is no drain: "
-        "let the agent serve the contract there (drain.port), and let a NetworkPolicy admit the operator to that port",
-    )
+def is_armed(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod, or a pod template, says that it has its drain hook (the annotation ``voicekeys.dev/armed``)."""
+    return ARMED_ANNOTATION in ((pod.get("metadata") or {}).get("annotations") or {})
 
 
-def hook_refused(workload: str, probes: Mapping[str, Probe]) -> Verdict | None:
-    """Say that an agent refuses the token that its own hook sends: the kubelet would be refused, and end it at once."""
-    refused = [pod for pod, probe in probes.items() if not probe.takes_token]
-    if not refused:
-        return None
-    return Verdict(
-        "HookRefused",
-        f"{workload}: {_names(refused)} would refuse the kubelet's hook, whose token is not the agent's, so that a "
-        "restart cuts calls: VOICEKEYS_DRAIN_TOKEN of the agent must be the hook's X-Voicekeys-Token",
-    )
+def agent_containers(agent: Agent, spec: Spec) -> list[Spec]:
+    """Return the containers whose hook makes the drain: the named one, for Exec else the first, otherwise all."""
+    containers = list(spec.get("containers") or ())
+    if agent.container is not None:
+        return [one for one in containers if one["name"] == agent.container]
+    exec_only = agent.drain is not None and agent.drain.mode is DrainMode.EXEC
+    return containers[:1] if exec_only else containers
 
 
-def token_not_checked(workload: str, probes: Mapping[str, Probe]) -> Verdict | None:
-    """Say that whoever reaches the drain port can end an agent."""
-    lax = [pod for pod, probe in probes.items() if not probe.checks_token]
-    if not lax:
-        return None
-    return Verdict(
-        "DrainTokenNotChecked",
-        f"{workload}: {_names(lax)} took a wrong token, so whoever reaches the drain port can end these agents: let "
-        "the agent check VOICEKEYS_DRAIN_TOKEN, which armed pods have",
-    )
+def pre_stop(container: Spec) -> Spec | None:
+    """Return a container's own preStop, None where it has none."""
+    found: Spec | None = (container.get("lifecycle") or {}).get("preStop")
+    return found
 
 
-def not_ready_while_draining(workload: str, pods: Sequence[Pod]) -> Verdict | None:
-    """Say that pods turned unready after their deletion while they ran: kube-proxy then cuts UDP calls (facts K17)."""
-    turned = [pod.name for pod in pods if _turned_unready(pod)]
-    if not turned:
-        return None
-    return Verdict(
-        "NotReadyWhileDraining",
-        f"{workload}: {_names(turned)} turned not ready while draining, so that calls by a Service over UDP (SIP, RTP) "
-        "are cut: keep the readiness probe green until the last call ends. After a restart of the kubelet it may also "
-        "have stopped probing",
-    )
+def contract_port(drain: Drain) -> int:
+    """Return where a pod's drain contract is served."""
+    return drain.contract_port or DEFAULT_DRAIN_PORT
 
 
-def _turned_unready(pod: Pod) -> bool:
-    if not pod.running or pod.ready or pod.deadline is None or pod.ready_time is None:
-        return False
-    return (pod.deadline - pod.ready_time).total_seconds() < pod.grace_seconds
+def drain_token(agent: Agent, spec: Spec, made: str | None) -> str:
+    """Return the token that a request for this pod's drain has to carry; empty: none is known, or none is asked for.
 
-
-def mesh_sidecar_cuts_calls(workload: str, pods: Sequence[Pod]) -> Verdict | None:
-    """Say that a mesh's proxy is an ordinary container without a hook: it ends at once, with every call (facts K6)."""
-    found = sorted({name for pod in pods for name in pod.unhooked if name in MESH_SIDECARS})
-    if not found:
-        return None
-    return Verdict(
-        "ClassicSidecar",
-        f"{workload}: container {found[0]} gets SIGTERM at the same moment as the agent's hook begins, and takes the "
-        "calls with it: run it as a native sidecar (Istio: ENABLE_NATIVE_SIDECARS, Linkerd: "
-        "config.beta.linkerd.io/proxy-enable-native-sidecar), or give it a preStop that waits as long",
-    )
-
-
-def liveness_may_cut_calls(workload: Workload, longest_call: timedelta | None) -> Verdict | None:
-    """Say that a liveness probe may end an agent that is only busy (facts K13).
+    A hook that is refused answers at once and so is no drain (facts K2). So the token of a hook that is there wins,
+    then that of the agent's own env, then the operator's.
 
     Args:
-        workload: the agents' workload.
-        longest_call: what the user promised, None for nothing.
+        agent: with its drain.
+        spec: of the pod or the template.
+        made: ``status.agents[].drainToken``.
     """
-    for container in workload.pod_spec.get("containers") or []:
-        probe: Mapping[str, Any] = container.get("livenessProbe") or {}
-        if not probe:
-            continue
-        own = probe.get("terminationGracePeriodSeconds")
-        needs = workload.grace_seconds if longest_call is None else longest_call.total_seconds()
-        if own is not None and own < needs:
-            return Verdict(
-                "ProbeGraceTooShort",
-                f"{workload.id}, container {container['name']}: when its liveness probe fails, its calls have {own} s "
-                "to end: take livenessProbe.terminationGracePeriodSeconds away",
-            )
-        patience = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
-        if patience < PATIENT_SECONDS and ("httpGet" in probe or "grpc" in probe):
-            return Verdict(
-                "ImpatientLiveness",
-                f"{workload.id}, container {container['name']}: its liveness probe gives up after {patience} s, which "
-                "a busy agent may need to answer; the container then drains, takes no calls and is restarted: set "
-                f"failureThreshold so that it waits {PATIENT_SECONDS} s or more, or probe what is not busy",
-            )
-    return None
+    containers = agent_containers(agent, spec)
+    hooks = [hook for one in containers if _path(hook := pre_stop(one) or {}) == DRAIN_PATH]
+    if hooks:
+        headers = hooks[0]["httpGet"].get("httpHeaders") or ()
+        return next((str(one["value"]) for one in headers if one["name"].lower() == TOKEN_HEADER.lower()), "")
+    if agent.drain is not None and agent.drain.mode is DrainMode.HTTP:
+        given = (one["value"] for each in containers for one in _variables(each, TOKEN_ENV) if one.get("value"))
+        if (found := next(given, "")) != "":
+            return str(found)
+    return made if made and _TOKEN.fullmatch(made) else ""
 
 
-def host_port_needs_room(workload: Workload) -> Verdict | None:
-    """Say that new pods need nodes without an old one: these keep their host ports until their last call ends."""
-    more, _ = surge(workload)
-    ports = list(_host_ports(workload.pod_spec))
-    if workload.id.kind != "Deployment" or not more or not ports:
+def hook_conflict(
+    where: str, agent: Agent, spec: Spec, *, token: str | None, gauge_image: str | None
+) -> Verdict | None:
+    """Say why the pods of this spec cannot get the drain hook, or have another one; None where they can, or have it.
+
+    Args:
+        where: what the message speaks of, such as ``Deployment voice-prod/receptionist``.
+        agent: with its drain.
+        spec: of a pod or a template.
+        token: ``status.agents[].drainToken``.
+        gauge_image: ``status.gaugeImage``.
+    """
+    drain = agent.drain
+    if drain is None:
         return None
-    return Verdict(
-        "HostPort",
-        f"{workload.id} takes host port {ports[0]}: a new pod finds no room on a node whose old pod still finishes "
-        f"calls. Have {workload.replicas + more} nodes for its {workload.replicas} pods, better twice as many, or a "
-        "restart waits for calls to end",
+    containers = agent_containers(agent, spec)
+    if not containers:
+        return Verdict(
+            "ContainerMissing",
+            f"{where} has no container {agent.container}, which spec.agents[].container names: correct the name, or "
+            "leave it out if the pod has one container",
+        )
+    if drain.mode is DrainMode.SIGNAL:
+        return None
+    return (
+        _other_hook(where, drain, containers)
+        or _bare_for_good(where, agent, spec, containers, token)
+        or (_no_gauge(where, drain, spec, gauge_image) if drain.mode is DrainMode.GAUGE else None)
     )
 
 
-def _host_ports(pod_spec: Mapping[str, Any]) -> Iterator[int]:
-    network = bool(pod_spec.get("hostNetwork"))
-    for container in pod_spec.get("containers") or []:
-        for port in container.get("ports") or []:
-            taken = port.get("hostPort") or (port.get("containerPort") if network else None)
-            if taken:
-                yield taken
+def has_gauge(spec: Spec) -> bool:
+    """Whether there is a container of the sidecar's name."""
+    return any(
+        one["name"] == GAUGE_CONTAINER for key in ("initContainers", "containers") for one in spec.get(key) or ()
+    )
 
 
-def _names(pods: Sequence[str]) -> str:
-    shown = ", ".join(pods[:NAMED]) + (", …" if len(pods) > NAMED else "")
-    return f"{'pod' if len(pods) == 1 else 'pods'} {shown}"
+def _other_hook(where: str, drain: Drain, containers: Sequence[Spec]) -> Verdict | None:
+    others = [one["name"] for one in containers if (hook := pre_stop(one)) is not None and not _fits(drain, hook)]
+    if not others:
+        return None
+    return Verdict(
+        "OtherHook",
+        f"{where}, container {', '.join(others)}: your own preStop is another than drain.mode {drain.mode} needs, and "
+        "it stays: take it out, or name the agent's container in spec.agents[].container, or write drain.mode Exec if "
+        "that hook waits for the calls",
+    )
+
+
+def _fits(drain: Drain, hook: Spec) -> bool:
+    """Whether a preStop that is there does what the mode asks for."""
+    match drain.mode:
+        case DrainMode.HTTP | DrainMode.GAUGE:
+            return _path(hook) == DRAIN_PATH
+        case DrainMode.SLEEP:
+            return bool((hook.get("sleep") or {}).get("seconds", 0) >= call_seconds(drain))
+        case DrainMode.EXEC:
+            return not drain.command or (hook.get("exec") or {}).get("command") == list(drain.command)
+    return True
+
+
+def _bare_for_good(
+    where: str, agent: Agent, spec: Spec, containers: Sequence[Spec], made: str | None
+) -> Verdict | None:
+    """Say why a container without a preStop must not get one."""
+    drain = agent.drain
+    bare = [one for one in containers if pre_stop(one) is None]
+    if not bare or drain is None:
+        return None
+    if drain.mode is DrainMode.EXEC and not drain.command:
+        return Verdict(
+            "HookMissing",
+            f"{where}, container {bare[0]['name']}: drain.mode Exec without drain.command takes the preStop of your "
+            "manifest, and there is none: add one of the two",
+        )
+    if drain.mode is not DrainMode.HTTP:
+        return None
+    token = drain_token(agent, spec, made)
+    port = str(contract_port(drain))
+    wrong = [one for each in containers for one in _variables(each, PORT_ENV) if one.get("value", "") != port]
+    wrong += [
+        one
+        for each in containers
+        for one in _variables(each, TOKEN_ENV)
+        if "valueFrom" in one or one.get("value", "") != token
+    ]
+    if not wrong:
+        return None
+    return Verdict(
+        "OtherEnvironment",
+        f"{where}: env {wrong[0]['name']} of your manifest is not what the drain hook would use, so that it would be "
+        "refused: take that variable out, or add a preStop of your own",
+    )
+
+
+def _no_gauge(where: str, drain: Drain, spec: Spec, image: str | None) -> Verdict | None:
+    if has_gauge(spec):
+        return None
+    if (spec.get("os") or {}).get("name", "linux") != "linux":
+        return Verdict("GaugeNotOnWindows", f"{where}: the gauge of drain.mode Gauge runs on Linux only")
+    if drain.gauge is None or drain.port is None:
+        return Verdict("GaugeUnknown", f"{where}: add drain.port and drain.gauge: mode Gauge has to know where to ask")
+    if image and not re.search(r"\s", image):
+        return None
+    return Verdict(
+        "GaugeImageUnknown",
+        f"{where}: the operator does not know the image of the gauge: set VOICEKEYS_GAUGE_IMAGE on it, to its own",
+    )
+
+
+def call_seconds(drain: Drain) -> int:
+    """Return the longest call that was promised, in seconds; 0: none was."""
+    return int(drain.max_call_duration.total_seconds()) if drain.max_call_duration else 0
+
+
+def _path(hook: Spec) -> str:
+    return str((hook.get("httpGet") or {}).get("path", ""))
+
+
+def _variables(container: Spec, name: str) -> list[Spec]:
+    return [one for one in container.get("env") or () if one["name"] == name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voicekeys.api.names import FIELD_MANAGER
 from voicekeys.clients.kube.faults import KIND_NOT_SERVED, UID_CHANGED, UNPROCESSABLE
+from voicekeys.clients.kube.ownership import without_arming
 from voicekeys.clients.kube.paths import path, plural, selector_text
 from voicekeys.clients.kube.session import APPLY, JSON_PATCH, MERGE_PATCH
 from voicekeys.clients.kube.watch import Watcher
@@ -31,6 +32,7 @@ LIST_CHUNK: Final = 500
 TOKEN_SECONDS: Final = 600
 """The least that TokenRequest takes: a token is only used once, for a login at Vault."""
 
+_GIVE_UP_TRIES: Final = 10
 _MANAGED = {"fieldManager": FIELD_MANAGER}
 _APPLIED = {"fieldManager": FIELD_MANAGER, "force": "true"}
 
@@ -112,10 +114,71 @@ class KubeCluster:
             ApiConflict: the workload changed since it was read: read again and decide again.
             ApiNotFound: it is gone; a patch never creates.
         """
-        body = {
-            "metadata": {"uid": uid, "resourceVersion": resource_version},
-            "spec": {"template": {"metadata": {"annotations": dict(annotations)}}},
-        }
+        return await self._patch_template(
+            workload, uid, resource_version, {"metadata": {"annotations": dict(annotations)}}
+        )
+
+    async def arm_template(
+        self,
+        workload: WorkloadId,
+        uid: str,
+        resource_version: str,
+        arming: Mapping[str, Any],
+        annotations: Mapping[str, str | None],
+    ) -> Object:
+        """Arm a pod template and set its triggers in one merge patch, so in one rollout; then give up ownership.
+
+        Args:
+            workload: the agents' workload.
+            uid: its UID, which the patch is tested against.
+            resource_version: that of the object which ``arming`` was made from.
+            arming: what ``policies.arming.arming_patch`` returned.
+            annotations: triggers, as in `annotate_template`.
+
+        Raises:
+            ApiConflict: the workload changed since it was read, and nothing is written.
+            ApiForbidden: the admission policy of deploy/ lets the operator add nothing of this kind.
+            ApiNotFound: it is gone.
+        """
+        metadata = arming.get("metadata") or {}
+        notes = {**(metadata.get("annotations") or {}), **annotations}
+        template = {**arming, "metadata": {**metadata, "annotations": notes}}
+        written = await self._patch_template(workload, uid, resource_version, template)
+        return await self.give_up_template(workload, written)
+
+    async def give_up_template(self, workload: WorkloadId, raw: Mapping[str, Any]) -> Object:
+        """Take our name off every field of a workload but the triggers; return the object as it is then.
+
+        Whoever owns a field inside a user's container stands in the way of the user's own server-side applies (facts
+        K24). The values stay, owned by nobody. Call it as well where `ownership.is_left` finds what a crash between the
+        two writes of `arm_template` left. Nothing is written where nothing is left.
+
+        Args:
+            workload: the agents' workload.
+            raw: the workload as last read or written.
+
+        Raises:
+            ApiConflict: it was made anew, or others write it without a pause.
+            ApiNotFound: it is gone.
+        """
+        target = path(plural(workload.kind), workload.namespace, workload.name)
+        found, tries = dict(raw), 0
+        while (entries := without_arming(found["metadata"].get("managedFields") or ())) is not None:
+            version = found["metadata"]["resourceVersion"]
+            metadata = {"uid": raw["metadata"]["uid"], "resourceVersion": version, "managedFields": entries}
+            try:
+                return await self._patch(target, {"metadata": metadata}, MERGE_PATCH, _MANAGED)
+            except ApiConflict as error:  # mostly its controller's status: only the entries matter, so read again
+                tries += 1
+                if error.reason == UID_CHANGED or tries == _GIVE_UP_TRIES:
+                    raise
+                found = await self._session.request("GET", target)
+        return found
+
+    async def _patch_template(
+        self, workload: WorkloadId, uid: str, resource_version: str, template: Mapping[str, Any]
+    ) -> Object:
+        body = {"metadata": {"uid": uid, "resourceVersion": resource_version}, "spec": {"template": template}}
         target = path(plural(workload.kind), workload.namespace, workload.name)
         return await self._patch(target, body, MERGE_PATCH, _MANAGED)
 

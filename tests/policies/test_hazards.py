@@ -11,7 +11,7 @@ from tests import gen
 from tests.policies.test_drain import report
 from voicekeys.model.errors import AgentError, AgentGarbage, AgentUnreachable
 from voicekeys.model.probe import Probe
-from voicekeys.policies import hooks
+from voicekeys.policies import hazards
 
 if TYPE_CHECKING:
     from voicekeys.model.workload import Pod, Workload
@@ -36,26 +36,26 @@ UNREACHABLE: dict[str, tuple[dict[str, AgentError], str | None, str]] = {
 
 @pytest.mark.parametrize(("failures", "why", "start"), UNREACHABLE.values(), ids=UNREACHABLE)
 def test_unreachable(failures: dict[str, AgentError], why: str | None, start: str) -> None:
-    verdict = hooks.unreachable("D x", failures)
+    verdict = hazards.unreachable("D x", failures)
     assert reason(verdict) == why
     assert verdict is None or verdict.message.startswith(start)
 
 
 @pytest.mark.parametrize(("probe", "why"), [(GOOD, None), (LAX, "DrainTokenNotChecked"), (REFUSES, None)])
 def test_token_not_checked(probe: Probe, why: str | None) -> None:
-    assert reason(hooks.token_not_checked("D x", {"z": GOOD, "a": probe})) == why
+    assert reason(hazards.token_not_checked("D x", {"z": GOOD, "a": probe})) == why
 
 
 @pytest.mark.parametrize(("probe", "why"), [(GOOD, None), (LAX, None), (REFUSES, "HookRefused")])
 def test_hook_refused(probe: Probe, why: str | None) -> None:
-    assert reason(hooks.hook_refused("D x", {"z": GOOD, "a": probe})) == why
+    assert reason(hazards.hook_refused("D x", {"z": GOOD, "a": probe})) == why
 
 
 def test_pods_are_named_but_not_all() -> None:
-    verdict = hooks.token_not_checked("D x", dict.fromkeys("abcd", LAX))
+    verdict = hazards.token_not_checked("D x", dict.fromkeys("abcd", LAX))
     assert verdict is not None
     assert verdict.message.startswith("D x: pods a, b, c, … took a wrong token")
-    verdict = hooks.hook_refused("D x", {"a": REFUSES})
+    verdict = hazards.hook_refused("D x", {"a": REFUSES})
     assert verdict is not None
     assert verdict.message.startswith("D x: pod a would refuse")
 
@@ -80,7 +80,7 @@ READINESS: dict[str, tuple[tuple[gen.Modifier, ...], bool]] = {
 
 @pytest.mark.parametrize(("modifiers", "cut"), READINESS.values(), ids=READINESS)
 def test_not_ready_while_draining(modifiers: tuple[gen.Modifier, ...], cut: bool) -> None:  # noqa: FBT001
-    verdict = hooks.not_ready_while_draining("D x", [gen.pod("z"), gen.pod("a", *modifiers)])
+    verdict = hazards.not_ready_while_draining("D x", [gen.pod("z"), gen.pod("a", *modifiers)])
     assert reason(verdict) == ("NotReadyWhileDraining" if cut else None)
     assert verdict is None or "pod a turned" in verdict.message
 
@@ -103,7 +103,7 @@ SIDECARS: dict[str, tuple[Pod, bool]] = {
 
 @pytest.mark.parametrize(("pod", "cut"), SIDECARS.values(), ids=SIDECARS)
 def test_mesh_sidecars(pod: Pod, cut: bool) -> None:  # noqa: FBT001
-    verdict = hooks.mesh_sidecar_cuts_calls("D x", [containers(AGENT), pod])
+    verdict = hazards.mesh_sidecar_cuts_calls("D x", [containers(AGENT), pod])
     assert reason(verdict) == ("ClassicSidecar" if cut else None)
     assert verdict is None or "container istio-proxy gets" in verdict.message
 
@@ -130,7 +130,7 @@ LIVENESS: dict[str, tuple[Workload, int | None, str | None]] = {
 @pytest.mark.parametrize(("workload", "longest", "why"), LIVENESS.values(), ids=LIVENESS)
 def test_liveness(workload: Workload, longest: int | None, why: str | None) -> None:
     call = None if longest is None else timedelta(seconds=longest)
-    assert reason(hooks.liveness_may_cut_calls(workload, call)) == why
+    assert reason(hazards.liveness_may_cut_calls(workload, call)) == why
 
 
 def ports(*many: gen.Object, **spec: Any) -> gen.Modifier:
@@ -151,7 +151,7 @@ HOST_PORTS: dict[str, tuple[Workload, bool]] = {
 
 @pytest.mark.parametrize(("workload", "needs"), HOST_PORTS.values(), ids=HOST_PORTS)
 def test_host_ports(workload: Workload, needs: bool) -> None:  # noqa: FBT001
-    verdict = hooks.host_port_needs_room(workload)
+    verdict = hazards.host_port_needs_room(workload)
     assert reason(verdict) == ("HostPort" if needs else None)
     assert verdict is None or "host port 5060" in verdict.message
     assert verdict is None or "Have 4 nodes for its 3 pods" in verdict.message
