@@ -81,6 +81,7 @@ async def test_the_last_call_s_end_wakes_at_once(agent: AgentPod) -> None:
         await until(lambda: (s := on.drains.sight(pod.uid)) and s.report and s.report.state is DrainState.REFUSING)
         agent.do("end")
         await until(lambda: on.calls(pod) == 1)
+        await asyncio.sleep(0.5)  # it waits at the pod by now
         on.wakes.clear()
         asked = time.monotonic()
         agent.program.tell("end")
