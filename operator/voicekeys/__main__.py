@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from voicekeys import __version__
 from voicekeys.api import names
+from voicekeys.clients.agents import AgentsClient
 from voicekeys.clients.clock import SystemClock
 from voicekeys.clients.kube.cluster import KubeCluster
 from voicekeys.clients.kube.credentials import kopf_connection_info, load_credentials
@@ -39,10 +40,14 @@ from voicekeys.handlers.shell import Shell
 from voicekeys.model.digest import Digester
 from voicekeys.model.errors import ApiError, VoiceKeysError
 from voicekeys.model.identity import Name
+from voicekeys.reconcilers.arming import Arming
 from voicekeys.reconcilers.binding import BindingReconciler
+from voicekeys.reconcilers.calls import Calls
+from voicekeys.reconcilers.drains import Drains
 from voicekeys.reconcilers.engine import Engine
 from voicekeys.reconcilers.gather import Gatherer
 from voicekeys.reconcilers.inventory import Inventory
+from voicekeys.reconcilers.leftovers import Leftovers
 from voicekeys.reconcilers.outcome import Outcome
 from voicekeys.reconcilers.pods import PodTracker
 from voicekeys.reconcilers.queue import WorkQueue
@@ -134,6 +139,10 @@ class Operator:
             on_lag=self.metrics.poll_lag,
         )
         self.tracker = PodTracker(self.cluster, self._pods_changed)
+        self.agents = AgentsClient()
+        self.drains = Drains(self.agents, self.clock, self.random, self._pods_changed)
+        self.by_admission = False
+        self.gauge_image = settings.gauge_image
         self.heartbeat = Heartbeat(self.clock)
         self.handlers = BindingHandlers(self.inventory, self.queue, self.clock)
         self.checks = Checks(lambda: self.cluster.watchers, self.handlers, self.stores, lambda: self.leads, self.clock)
@@ -144,7 +153,7 @@ class Operator:
             self.random,
             on_start=self._take_signals,  # back from kopf, which would wait 5 s for tasks of ours to end by themselves
         )
-        self.state = State(self.inventory, self.stores, lambda: self.leads)
+        self.state = State(self.inventory, self.stores, lambda: self.leads, self.drains, self.clock)
         self.shared: SharedKeys | None = None
         self.watchers: Watchers | None = None
         self.stop = asyncio.Event()
@@ -198,6 +207,8 @@ class Operator:
         self.events.start()
         await self._marked(leads=True)
         digester = Digester(await self.own.fingerprint_key())
+        # A team without cluster rights has no admission policy, whatever the API server could do.
+        self.by_admission = not self.settings.namespaces and await self.cluster.serves_arming()
         engine = self._assemble(digester)
         if self.watchers is None:  # pragma: no cover -- _assemble has set it
             return
@@ -223,7 +234,8 @@ class Operator:
     async def _marked(self, *, leads: bool) -> None:
         """Mark the pod, or take the mark off: without it only /notify is lost, and polling goes on."""
         try:
-            await self.own.mark_leader(self.settings.pod_name, leads=leads)
+            image = await self.own.mark_leader(self.settings.pod_name, leads=leads)
+            self.gauge_image = self.settings.gauge_image or image
         except ApiError as error:
             log.warning("the pod's leader label was not set: /notify does not work", message=error.message)
 
@@ -243,7 +255,10 @@ class Operator:
         sync = Sync(gatherer, self.stores, self.cluster, self.inventory, outcome, digester, self.shared)
         siblings = Siblings(self.inventory)
         turns = Turns(self.inventory, self.settings.max_workloads, self.queue.add)
-        rollouts = Rollouts(gatherer, siblings, self.cluster, outcome, self.tracker, digester, self.clock, turns)
+        calls = Calls(self.drains, self.tracker, self.cluster, outcome)
+        arming = Arming(self.cluster, calls, self.clock, lambda: self.by_admission, lambda: self.gauge_image)
+        leftovers = Leftovers(gatherer, self.tracker)
+        rollouts = Rollouts(gatherer, siblings, turns, outcome, leftovers, arming, digester, self.clock)
         bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.clock, self.queue)
         stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
         reconcile = {names.BINDING_KIND: bindings.reconcile, names.STORE_KIND: stores.reconcile}
@@ -287,6 +302,8 @@ class Operator:
         beat.cancel()
         self.queue.close()
         await self.tracker.close()
+        await self.drains.close()
+        await self.agents.close()
         await self.stores.close()
         await self.events.close()
         if self.elector.is_leader:

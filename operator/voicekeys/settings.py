@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         default=600, gt=0, description="Seconds between two full lists of bindings, against gaps of the watch."
     )
 
+    gauge_image: str = Field(
+        default="",
+        description="Image of the sidecar that pods of drain mode Gauge get; default: that of the operator's own pod.",
+    )
     max_workloads: int = Field(
         default=100,
         ge=0,

@@ -11,6 +11,7 @@ from voicekeys.api.status import (
     BindingStatus,
     Condition,
     ConditionStatus,
+    Frozen,
     Handled,
     HistoryEntry,
     KeyStatus,
@@ -50,6 +51,7 @@ BINDING_STATUS: Final = BindingStatus(
         pods=3,
         pods_on_old_key=2,
         refused_digest="0102030405060708",
+        arm="now",
     ),
     agents=(
         AgentStatus(
@@ -77,6 +79,8 @@ BINDING_STATUS: Final = BindingStatus(
                 ),
             ),
             unwitnessed=0,
+            unarmed=1,
+            forced=1,
             intended_trigger="0a0b0c0d0e0f1011",
             diverged_time=NOW,
             previous_diverged_time=NOW,
@@ -97,8 +101,10 @@ BINDING_STATUS: Final = BindingStatus(
             outcome=Outcome.COMPLETED,
             pods=3,
             unwitnessed=0,
+            forced=1,
         ),
     ),
+    frozen=Frozen(since=NOW, calls=1, pod="receptionist-a"),
 )
 
 STORE_STATUS: Final = StoreStatus(

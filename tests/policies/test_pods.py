@@ -24,7 +24,7 @@ DEADLINE = gen.at(600)
 
 
 def seen(*pods: Pod, ended: tuple[str, ...] = ()) -> SeenPods:
-    return SeenPods({pod.uid: pod for pod in pods}, set(ended))
+    return SeenPods({pod.uid: pod for pod in pods}, dict.fromkeys(ended))
 
 
 def known(name: str = "a", **fields: Any) -> OldPod:
@@ -255,7 +255,7 @@ def test_the_recorded_pods_that_still_run() -> None:
     pod = gen.pod("a")
     known = (OldPod(pod.uid, "a"), OldPod("gone", "b"))
     stranger = gen.pod("c")
-    seen = policy.SeenPods({pod.uid: pod, stranger.uid: stranger}, ())
+    seen = policy.SeenPods({pod.uid: pod, stranger.uid: stranger}, {})
     assert policy.alive_of(known, seen) == {pod.uid: pod}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from voicekeys.model.errors import ApiConflict, SourceMissing, StoreDown
 from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.payload import KeyVersion, Payload
+from voicekeys.reconcilers.pods import selector_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -72,6 +73,7 @@ class Cluster:
         self.pods: dict[str, Object] = {}
         self.bindings: dict[Name, Object] = {}
         self.patches: list[dict[str, str | None]] = []
+        self.armings: list[Object] = []
         self.watchers: list[tuple[str, asyncio.Queue[tuple[str, Object]]]] = []
         self._versions = itertools.count(100)
 
@@ -101,6 +103,32 @@ class Cluster:
 
     async def get_workload(self, workload: WorkloadId) -> Object | None:
         return copy.deepcopy(self.workloads.get(workload))
+
+    async def arm_template(
+        self,
+        workload: WorkloadId,
+        uid: str,
+        resource_version: str,
+        arming: Mapping[str, Any],
+        annotations: Mapping[str, str | None],
+    ) -> Object:
+        self.armings.append(dict(arming))
+        return await self.annotate_template(workload, uid, resource_version, annotations)
+
+    async def give_up_template(self, workload: WorkloadId, raw: Object) -> Object:
+        del workload
+        return raw
+
+    async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> None:
+        del namespace
+        pod = self.pods[name]
+        assert pod["metadata"]["uid"] == uid
+        pod["metadata"].setdefault("annotations", {}).update(annotations)
+        self.tell("MODIFIED", pod)
+
+    async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:
+        del namespace
+        return [copy.deepcopy(pod) for pod in self.pods.values() if matches(pod, selector_text(selector))]
 
     async def annotate_template(
         self, workload: WorkloadId, uid: str, resource_version: str, annotations: Mapping[str, str | None]

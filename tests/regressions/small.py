@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.reconcilers.world import condition_of, message_of
+from tests.regressions.agents import Agents
 from tests.regressions.memory import EPOCH, Clock, Cluster, Object, Vault, matches
 from tests.regressions.virtual import VirtualLoop
 from voicekeys.api import names
@@ -27,9 +28,13 @@ from voicekeys.model.digest import Digester
 from voicekeys.model.errors import Retryable, VoiceKeysError
 from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.secret import parse_secret
+from voicekeys.reconcilers.arming import Arming
 from voicekeys.reconcilers.binding import BindingReconciler
+from voicekeys.reconcilers.calls import Calls
+from voicekeys.reconcilers.drains import Drains
 from voicekeys.reconcilers.gather import Gatherer
 from voicekeys.reconcilers.inventory import Inventory
+from voicekeys.reconcilers.leftovers import Leftovers
 from voicekeys.reconcilers.outcome import Outcome
 from voicekeys.reconcilers.pods import PodTracker
 from voicekeys.reconcilers.queue import WorkQueue
@@ -55,6 +60,8 @@ class Small:
         self.loop = VirtualLoop()
         self.clock = Clock(self.loop)
         self.limit = 0
+        self.by_admission = True
+        self.agents = Agents()
         self.woken: list[Name] = []
         self.vault_down = False
         self.unreadable: set[int] = set()
@@ -114,7 +121,12 @@ class Small:
         shared = SharedKeys(digester, self.stores.find)
         sync = Sync(gatherer, self.stores, cluster, inventory, outcome, digester, shared)
         turns = Turns(inventory, self.limit, self.woken.append)
-        rollouts = Rollouts(gatherer, Siblings(inventory), cluster, outcome, tracker, digester, self.clock, turns)
+        self.drains = Drains(self.agents, self.clock, random.Random(1), ignore)
+        calls = Calls(self.drains, tracker, cluster, outcome)
+        arming = Arming(cluster, calls, self.clock, lambda: self.by_admission, lambda: "gauge:1")
+        leftovers = Leftovers(gatherer, tracker)
+        siblings = Siblings(inventory)
+        rollouts = Rollouts(gatherer, siblings, turns, outcome, leftovers, arming, digester, self.clock)
         self.reconciler = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.clock, WorkQueue())
         for raw in cluster.bindings.values():
             inventory.upsert(copy.deepcopy(raw))

@@ -34,6 +34,15 @@ class BindingCondition(StrEnum):
     LITERAL_KEY_IN_MANIFEST = "LiteralKeyInManifest"
     SHARED_ACROSS_ENVIRONMENTS = "SharedAcrossEnvironments"
     GRACE_TOO_SHORT = "GraceTooShort"
+    DRAIN_ARMED = "DrainArmed"
+    HOOK_CONFLICT = "HookConflict"
+    DRAIN_UNREACHABLE = "DrainUnreachable"
+    DRAIN_TOKEN_NOT_CHECKED = "DrainTokenNotChecked"  # noqa: S105 - the name of a condition
+    NOT_READY_WHILE_DRAINING = "NotReadyWhileDraining"
+    MESH_SIDECAR_CUTS_CALLS = "MeshSidecarCutsCalls"
+    LIVENESS_MAY_CUT_CALLS = "LivenessMayCutCalls"
+    HOST_PORT_NEEDS_ROOM = "HostPortNeedsRoom"
+    CALLS_FORCED = "CallsForced"
     SUSPENDED = "Suspended"
 
 
@@ -62,6 +71,7 @@ class ConditionDoc:
 
 _NORMAL, _ABNORMAL = Polarity.NORMAL_TRUE, Polarity.ABNORMAL_TRUE
 _OUTCOME, _SYNC, _ROLLOUT, _STORE = (f"reconcilers.{module}" for module in ("outcome", "sync", "rollout", "stores"))
+_ARMING, _CALLS = "reconcilers.arming", "reconcilers.calls"
 _B, _S = BindingCondition, StoreCondition
 
 BINDING_CONDITIONS: Final = (
@@ -149,6 +159,70 @@ BINDING_CONDITIONS: Final = (
         _ROLLOUT,
         feeds_ready=False,
         meaning="terminationGracePeriodSeconds is shorter than drain.maxCallDuration: a long call would be cut",
+    ),
+    ConditionDoc(
+        _B.DRAIN_ARMED,
+        _NORMAL,
+        _ARMING,
+        feeds_ready=False,
+        meaning="every pod of the agents that have a drain waits for its calls before it ends. False: some were made "
+        "without a hook. Left out where no agent has a drain",
+    ),
+    ConditionDoc(
+        _B.HOOK_CONFLICT,
+        _ABNORMAL,
+        _ARMING,
+        feeds_ready=False,
+        meaning="the workload's own preStop or environment is kept, and is not what drain.mode needs",
+    ),
+    ConditionDoc(
+        _B.DRAIN_UNREACHABLE,
+        _ABNORMAL,
+        _CALLS,
+        feeds_ready=False,
+        meaning="pods do not answer at the port of their hook: their calls are unknown, and the hook may fail as well",
+    ),
+    ConditionDoc(
+        _B.DRAIN_TOKEN_NOT_CHECKED,
+        _ABNORMAL,
+        _CALLS,
+        feeds_ready=False,
+        meaning="agents take a wrong token, so that whoever reaches the drain port can end them",
+    ),
+    ConditionDoc(
+        _B.NOT_READY_WHILE_DRAINING,
+        _ABNORMAL,
+        _CALLS,
+        feeds_ready=False,
+        meaning="pods turned unready while they drained, which cuts calls over UDP that come by a Service",
+    ),
+    ConditionDoc(
+        _B.MESH_SIDECAR_CUTS_CALLS,
+        _ABNORMAL,
+        _CALLS,
+        feeds_ready=False,
+        meaning="a mesh's proxy without a hook ends at once, and with it every call that goes through it",
+    ),
+    ConditionDoc(
+        _B.LIVENESS_MAY_CUT_CALLS,
+        _ABNORMAL,
+        _ARMING,
+        feeds_ready=False,
+        meaning="a liveness probe may end an agent that is only busy",
+    ),
+    ConditionDoc(
+        _B.HOST_PORT_NEEDS_ROOM,
+        _ABNORMAL,
+        _ARMING,
+        feeds_ready=False,
+        meaning="new pods need nodes on which no old one holds their host port",
+    ),
+    ConditionDoc(
+        _B.CALLS_FORCED,
+        _ABNORMAL,
+        _CALLS,
+        feeds_ready=False,
+        meaning="a call was cut by a restart: no other one begins until a person has looked and approved",
     ),
     ConditionDoc(
         _B.SUSPENDED,

@@ -41,17 +41,8 @@ RELEASE_ANNOTATION: Final = f"{GROUP}/release"
 APPROVE_ANNOTATION: Final = f"{GROUP}/approve"
 ORDER_ANNOTATIONS: Final = (SYNC_NOW_ANNOTATION, ARM_ANNOTATION, RELEASE_ANNOTATION, APPROVE_ANNOTATION)
 
-ARMED_ANNOTATION: Final = f"{GROUP}/armed"
-"""Annotation of a pod that arming gave its drain hook at creation; the value is the mode."""
-
 DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own: a ReplicaSet that shrinks deletes pods with a lower number first (facts K11)."""
-
-# Annotations of a binding that act once for each new value: `now` (roll pods that are not armed although calls may be
-# cut), a pod's name (let it end although calls are left), any value (go on after Frozen).
-ARM_ANNOTATION: Final = f"{GROUP}/arm"
-RELEASE_ANNOTATION: Final = f"{GROUP}/release"
-APPROVE_ANNOTATION: Final = f"{GROUP}/approve"
 
 # Annotations of armed pods: the drain mode; the binding whose hook it is; the grace period to reckon with.
 ARMED_ANNOTATION: Final = f"{GROUP}/armed"

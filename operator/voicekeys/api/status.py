@@ -94,7 +94,8 @@ class RotationStatus:
     """The key change in flight, or the last one.
 
     ``pods`` counts all that were on the old key, ``pods_on_old_key`` those of them that have not ended.
-    ``refused_digest`` is that of a key whose pods did not start: it is not rolled out again, a newer one is.
+    ``refused_digest`` is that of a key whose pods did not start: it is not rolled out again, a newer one is. ``arm`` is
+    the order by which the change goes on although calls may be cut.
     """
 
     id: str
@@ -105,6 +106,7 @@ class RotationStatus:
     pods: int | None = None
     pods_on_old_key: int | None = None
     refused_digest: str | None = None
+    arm: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -135,7 +137,9 @@ class AgentStatus:
     for: a pod that started in between has that other data, whatever its template says. ``previous_diverged_time`` is
     the same of ``previous_digest``. ``strips`` counts how often somebody took the trigger off during the change in
     flight.
-    ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed.
+    ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed,
+    ``forced`` the calls that were live when its pods ended. ``unarmed`` are the pods that had no drain hook when they
+    were counted last.
     ``drain_token`` is what a request for a drain has to carry: left out of ``repr``, so that no log has it.
     """
 
@@ -153,6 +157,8 @@ class AgentStatus:
     restarts: tuple[Time, ...] = ()
     old_pods: tuple[OldPod, ...] = ()
     unwitnessed: int | None = None
+    unarmed: int | None = None
+    forced: int | None = None
     intended_trigger: str | None = None
     diverged_time: Time | None = None
     previous_diverged_time: Time | None = None
@@ -182,6 +188,22 @@ class HistoryEntry:
     outcome: Outcome
     pods: int
     unwitnessed: int
+    forced: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Frozen:
+    """A call was cut, so that no further restart begins before a person has looked.
+
+    Args:
+        since: when the first of them was.
+        calls: how many.
+        pod: the last pod that was ended with live calls.
+    """
+
+    since: Time
+    calls: int
+    pod: str
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -203,6 +225,7 @@ class BindingStatus:
     handled: Handled | None = None
     history: tuple[HistoryEntry, ...] = ()
     digest_key: str | None = None
+    frozen: Frozen | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

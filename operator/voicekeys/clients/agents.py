@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from voicekeys.model.calls import parse_calls, parse_forced
-from voicekeys.model.errors import AgentGarbage, AgentRefused, AgentUnreachable
+from voicekeys.model.errors import PORT_CLOSED, AgentGarbage, AgentRefused, AgentUnreachable
 from voicekeys.model.hook import TOKEN_HEADER, Token
 from voicekeys.model.probe import Probe
 
@@ -129,7 +129,8 @@ class AgentsClient:
 
     async def _lets_in(self, pod: Endpoint, call: str, token: Token | None) -> bool:
         answer = await self._ask(pod, "POST", call, token)
-        if answer.status in {HTTPStatus.OK, HTTPStatus.CONFLICT}:
+        # 501 is a gauge's: it asks for the token, and can keep no call away.
+        if answer.status in {HTTPStatus.OK, HTTPStatus.CONFLICT, HTTPStatus.NOT_IMPLEMENTED}:
             return True
         if answer.status == HTTPStatus.UNAUTHORIZED:
             return False
@@ -234,6 +235,8 @@ def _fault(pod: Endpoint, error: Exception) -> AgentError:
     at = f"port {pod.port}"
     if isinstance(error, TimeoutError):
         return _silent(pod, f"does not answer at {at} in time")
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return AgentUnreachable(PORT_CLOSED, f"pod {pod.pod} refuses connections to {at}")
     if isinstance(error, aiohttp.ClientConnectorError):
         return _silent(pod, f"does not take a connection at {at}")
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):

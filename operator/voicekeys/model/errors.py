@@ -145,6 +145,10 @@ class ApiInvalid(ApiError):
     """400 or 422: the object is refused as it is."""
 
 
+PORT_CLOSED = "HookPortClosed"
+"""Reason of a pod that refuses the connection: a kubelet's hook would be refused as well, and that is no drain (K4)."""
+
+
 class AgentError(Retryable):
     """A pod did not say what the drain contract promises; how many calls it has is unknown, never zero."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from voicekeys.api.binding import DrainMode
 from voicekeys.model.calls import CLOSED, DRAINING
 from voicekeys.model.errors import AgentGarbage
 from voicekeys.model.verdict import Verdict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from voicekeys.api.binding import Drain
     from voicekeys.model.calls import CallsReport
     from voicekeys.model.errors import AgentError
     from voicekeys.model.workload import Pod
@@ -293,6 +295,17 @@ def counted(sights: Iterable[Sight]) -> Counted:
 def is_unarmed(pod: Pod) -> bool:
     """Whether a pod's calls are cut when it is deleted, for all that can be seen: nobody gave it a drain hook."""
     return not pod.armed and pod.hook is None
+
+
+def is_unprotected(pod: Pod, drain: Drain) -> bool:
+    """Whether a pod's calls are cut when it is deleted.
+
+    An agent that drains itself on SIGTERM needs no hook, only a grace that is long enough.
+    """
+    if drain.mode is not DrainMode.SIGNAL:
+        return is_unarmed(pod)
+    longest = drain.max_call_duration
+    return longest is not None and pod.grace_seconds < longest.total_seconds()
 
 
 def unarmed_block(workload: str, unarmed: Mapping[str, Sight]) -> Verdict | None:

@@ -14,7 +14,7 @@ from voicekeys.api.status import OldPod
 from voicekeys.model.workload import DEFAULT_GRACE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from voicekeys.model.identity import WorkloadId
     from voicekeys.model.workload import Pod, Workload
@@ -28,11 +28,11 @@ class SeenPods:
 
     Args:
         alive: UID to pod, for every pod object that exists.
-        ended: UIDs of pods that are gone and whose end was seen.
+        ended: UID of each pod that is gone and whose end was seen, to its last object; None where it never ran.
     """
 
     alive: Mapping[str, Pod]
-    ended: Collection[str]
+    ended: Mapping[str, Pod | None]
 
 
 def of_workload(pods: Iterable[Pod], workload: Workload) -> list[Pod]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from voicekeys.api.status import MAX_HISTORY, HistoryEntry, Outcome, Phase, RotationStatus
+from voicekeys.api.status import MAX_HISTORY, Frozen, HistoryEntry, Outcome, Phase, RotationStatus
 from voicekeys.policies import records
 
 if TYPE_CHECKING:
@@ -41,10 +41,13 @@ class Event(StrEnum):
     ENDED = "every pod on the old key has ended"
     REFUSED = "new pods did not start in time"
     RESTORED = "the previous key is back everywhere"
+    FORCED = "a call was cut"
+    APPROVED = "a person has looked"
 
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.IDLE, Event.KEY_CHANGED): Phase.STAGED,
+    (Phase.IDLE, Event.FORCED): Phase.FROZEN,
     (Phase.STAGED, Event.KEY_CHANGED): Phase.STAGED,
     (Phase.STAGED, Event.PATCHED): Phase.ROLLING,
     (Phase.STAGED, Event.REFUSED): Phase.ROLLING_BACK,
@@ -56,7 +59,12 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.ROLLING_BACK, Event.KEY_CHANGED): Phase.STAGED,
     (Phase.ROLLING_BACK, Event.AVAILABLE): Phase.DRAINING,
     (Phase.ROLLING_BACK, Event.RESTORED): Phase.IDLE,
+    (Phase.FROZEN, Event.KEY_CHANGED): Phase.STAGED,
+    (Phase.FROZEN, Event.APPROVED): Phase.IDLE,
 }
+
+AT_REST = frozenset({Phase.IDLE, Phase.FROZEN})
+"""No key change is in flight."""
 
 
 def next_phase(phase: Phase, event: Event) -> Phase:
@@ -82,7 +90,7 @@ def _begun(status: BindingStatus, baseline: str, change: Change, now: datetime) 
     current = status.rotation
     before = status.key.version if status.key else change.version
     other = False  # whether a change to another data is in flight
-    if current is not None and current.phase is not Phase.IDLE:
+    if current is not None and current.phase not in AT_REST:
         if current.id == identity:
             return status
         other = not current.id.endswith(f"-{change.digest[:8]}")
@@ -90,7 +98,7 @@ def _begun(status: BindingStatus, baseline: str, change: Change, now: datetime) 
         before = before if current.phase is Phase.DRAINING else current.from_version
     if change.refused or (baseline == change.digest and not other):
         return status
-    if current is not None and current.phase is not Phase.IDLE:
+    if current is not None and current.phase not in AT_REST:
         status = ended(status, Outcome.SUPERSEDED, now)
     phase = next_phase(current.phase if current else Phase.IDLE, Event.KEY_CHANGED)
     new = RotationStatus(identity, phase, before, change.version, now.replace(microsecond=0))
@@ -115,10 +123,32 @@ def _patched_by(agent: AgentStatus, moment: datetime) -> AgentStatus:
 def counted(status: BindingStatus) -> BindingStatus:
     """Note how many pods the change in flight has to wait for, before the first of them ends."""
     change = status.rotation
-    if change is None or change.phase is Phase.IDLE:
+    if change is None or change.phase in AT_REST:
         return status
     held = sum(len(agent.old_pods) for agent in status.agents)
     return replace(status, rotation=replace(change, pods=max(change.pods or 0, held)))
+
+
+def forced(status: BindingStatus, calls: int, pod: str, now: datetime) -> BindingStatus:
+    """Note that calls were cut; no further restart begins until `approved`.
+
+    Args:
+        status: as it is.
+        calls: how many, one at least.
+        pod: whose end cut them.
+        now: wall time.
+    """
+    before = status.frozen
+    since = before.since if before is not None else now.replace(microsecond=0)
+    return replace(status, frozen=Frozen(since, (before.calls if before is not None else 0) + calls, pod))
+
+
+def approved(status: BindingStatus) -> BindingStatus:
+    """Let restarts begin again."""
+    change = status.rotation
+    if change is not None:
+        change = replace(change, phase=next_phase(change.phase, Event.APPROVED))
+    return replace(status, frozen=None, rotation=change)
 
 
 def retried(status: BindingStatus, now: datetime) -> BindingStatus:
@@ -162,7 +192,9 @@ def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStat
         outcome=outcome,
         pods=change.pods or 0,
         unwitnessed=sum(agent.unwitnessed or 0 for agent in status.agents),
+        forced=sum(agent.forced or 0 for agent in status.agents) or None,
     )
-    agents = tuple(replace(agent, unwitnessed=None) for agent in status.agents)
-    rotation = replace(change, phase=Phase.IDLE, pods_on_old_key=None)
+    agents = tuple(replace(agent, unwitnessed=None, forced=None) for agent in status.agents)
+    phase = Phase.IDLE if status.frozen is None else next_phase(Phase.IDLE, Event.FORCED)
+    rotation = replace(change, phase=phase, pods_on_old_key=None)
     return replace(status, rotation=rotation, agents=agents, history=(*status.history, entry)[-MAX_HISTORY:])

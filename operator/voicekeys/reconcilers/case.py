@@ -169,10 +169,9 @@ def misused(case: Case) -> Step:
 
 
 def warn(case: Case) -> None:
-    """The conditions that tell and do not hold up: capacity, grace, literal keys."""
+    """The conditions that tell and do not hold up: capacity, literal keys."""
     warnings = {
         Is.CAPACITY_AT_RISK: preflight.capacity_at_risk(case.workload),
-        Is.GRACE_TOO_SHORT: preflight.grace_too_short(case.workload, case.agent.max_call_duration),
         Is.LITERAL_KEY_IN_MANIFEST: preflight.literal_key(case.workload, case.wanted.data),
     }
     for condition, verdict in warnings.items():

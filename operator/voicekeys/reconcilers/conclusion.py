@@ -37,7 +37,12 @@ class Taken:
 
 
 def conclude(
-    observed: Observed, draft: Draft, wanted: Wanted, taken: Sequence[Taken], left: Sequence[AgentStatus]
+    observed: Observed,
+    draft: Draft,
+    wanted: Wanted,
+    taken: Sequence[Taken],
+    left: Sequence[AgentStatus],
+    calls: Sequence[str] = (),
 ) -> list[tuple[str, str, str]]:
     """Note conditions, phase and history in the draft.
 
@@ -47,6 +52,7 @@ def conclude(
         wanted: what its pods should have.
         taken: each agent's step.
         left: what is recorded of agents that the binding names no more, and whose old pods have not ended.
+        calls: what is known of the live calls of old pods, a sentence for each workload.
 
     Returns:
         Events to emit: kind, reason, message.
@@ -66,7 +72,7 @@ def conclude(
         _agents(draft, taken, refused or (worst.verdict if worst is not None else None))
     if taken or left:
         waiting = [one.agent for one in taken if one.status is not None and one.status.digest != wanted.digest]
-        _calls(draft, waiting, held)
+        _calls(draft, waiting, held, calls)
     draft.ready = _ready(observed, wanted, taken)
     return events
 
@@ -92,10 +98,10 @@ def witnessed(draft: Draft) -> None:
         return
     old = [pod for agent in draft.status.agents for pod in agent.old_pods]
     draft.status = replace(draft.status, rotation=replace(change, pods_on_old_key=len(old)))
-    _calls(draft, [], old)
+    _calls(draft, [], old, ())
 
 
-def _calls(draft: Draft, held: Sequence[Agent], old: Sequence[OldPod]) -> None:
+def _calls(draft: Draft, held: Sequence[Agent], old: Sequence[OldPod], known: Sequence[str]) -> None:
     vanished = [pod for pod in old if pod.vanished_time is not None]
     named = [pod.name for pod in (vanished or old)]
     names = ", ".join(named[:NAMED_PODS]) + (", …" if len(named) > NAMED_PODS else "")
@@ -112,7 +118,8 @@ def _calls(draft: Draft, held: Sequence[Agent], old: Sequence[OldPod]) -> None:
         message = f"every pod of {workloads} is on the old key: the restart has not begun"
         draft.false(Is.CALLS_DRAINED, "NotRestarted", message)
     elif old:
-        draft.false(Is.CALLS_DRAINED, "Draining", f"{len(old)} pod(s) on the old key have not ended yet ({names})")
+        unknown = f"{len(old)} pod(s) on the old key have not ended yet ({names})"
+        draft.false(Is.CALLS_DRAINED, "Draining", "; ".join(known) or unknown)
     else:
         draft.true(Is.CALLS_DRAINED, "Drained", "no pod holds an older key")
 
@@ -122,7 +129,7 @@ def _move(
 ) -> list[tuple[str, str, str]]:
     """Move the key change through its phases; at the end it goes into the history."""
     change = draft.status.rotation
-    if change is None or change.phase is Phase.IDLE:
+    if change is None or change.phase in rotation.AT_REST:
         return []
     phase = _advanced(change.phase, taken, held, wanted)
     counted = None if phase is Phase.STAGED else held  # before the restart every pod is on the old key

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from voicekeys.clients.kube.ownership import is_left
 from voicekeys.model.identity import OPERATOR, Identity, SourceId, WorkloadId
 from voicekeys.model.workload import parse_workload
 from voicekeys.policies.secret import Claim
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from voicekeys.model.secret import SecretView
     from voicekeys.model.workload import Workload
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
-    from voicekeys.reconcilers.ports import Clock, Cluster
+    from voicekeys.reconcilers.ports import Clock, Cluster, Object
     from voicekeys.reconcilers.source import Source
     from voicekeys.reconcilers.stores import Stores
 
@@ -134,9 +135,16 @@ class Gatherer:
                 found[agent] = workload
         return found
 
+    async def quotas(self, namespace: str) -> list[Object]:
+        """The ResourceQuotas of a namespace, read now."""
+        return await self._cluster.list_quotas(namespace)
+
     async def workload(self, workload: WorkloadId) -> Workload | None:
         """One workload, read now; None where it does not exist."""
         raw = await self._cluster.get_workload(workload)
+        if raw is not None and is_left(raw):
+            # A crash came between arming its template and giving that up: until then the user's own applies fail (K24).
+            raw = await self._cluster.give_up_template(workload, raw)
         return parse_workload(workload, raw) if raw is not None else None
 
 

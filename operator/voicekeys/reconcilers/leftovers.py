@@ -40,6 +40,14 @@ class Leftovers:
         self._gatherer = gatherer
         self._tracker = tracker
 
+    def rest(self, workload: WorkloadId, binding: Name) -> None:
+        """Nothing of a workload is in change for a binding: its pods are not watched any more."""
+        self._tracker.release(workload, binding)
+
+    def forget(self, binding: Name) -> None:
+        """A binding is gone."""
+        self._tracker.release_all(binding)
+
     def seen(
         self,
         workload: WorkloadId,

@@ -15,7 +15,7 @@ from voicekeys.policies.conditions import Finding, merge, summarise
 from voicekeys.reconcilers.inventory import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from voicekeys.api.status import Condition
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _QUIET = {"Ready", "Reconciling"}  # follow from others, which have their own event
 _EXPECTED = {
     "NotRestarted", "Draining", "Rolling", "Propagating", "Coalescing", "RollingBack",
-    "WaitingForResume", "WaitingForDelete", "WaitingForPartition",
+    "WaitingForResume", "WaitingForDelete", "WaitingForPartition", "WaitingForTurn",
 }  # fmt: skip
 _ABNORMAL = {doc.type.value for doc in BINDING_CONDITIONS if doc.polarity is Polarity.ABNORMAL_TRUE}
 
@@ -47,6 +47,7 @@ class Draft:
         self.progressing: Verdict | None = None
         self.ready = Verdict("KeyInPlace", "the current key is in place")
         self.wake: datetime | None = None
+        self.to_commit: dict[str, str] = {}  # workload to what its manifest lacks, where the operator must not write it
         self.baseline = ""  # digest of the data that running pods were started with, set by the sync
 
     def true(self, condition: str, reason: str, message: str) -> None:
@@ -66,6 +67,18 @@ class Draft:
         for old in self.status.conditions:
             if old.type in conditions and old.type not in self.findings:
                 self.findings[old.type] = Finding(old.status, old.reason, old.message)
+
+    def keep_about(self, subject: str, *conditions: str) -> None:
+        """Leave conditions as they were, as far as they speak of one thing."""
+        self.keep(*(old.type for old in self._about(subject, conditions)))
+
+    def was_told_about(self, subject: str, *conditions: str) -> bool:
+        """Whether one of these conditions spoke of a thing before."""
+        return any(self._about(subject, conditions))
+
+    def _about(self, subject: str, conditions: Sequence[str]) -> Iterator[Condition]:
+        of_these = (old for old in self.status.conditions if old.type in conditions)
+        return (old for old in of_these if old.message.startswith((f"{subject}:", f"{subject},", f"{subject} ")))
 
     def stall(self, verdict: Verdict) -> None:
         """Note that a person must act; the first such finding is the one to show."""

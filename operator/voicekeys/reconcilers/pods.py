@@ -34,7 +34,7 @@ class _Watched:
     selector: str
     users: set[Name] = field(default_factory=set)
     alive: dict[str, Pod] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
+    ended: dict[str, Pod | None] = field(default_factory=dict)
     unplaced: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     synced: bool = False
@@ -89,6 +89,16 @@ class PodTracker:
         if watched.task is not None:
             watched.task.cancel()
         return self._start(workload, _Watched("", watched.users, ended=watched.ended, unplaced=watched.unplaced))
+
+    def is_alive(self, workload: WorkloadId, uid: str) -> bool:
+        """Whether a pod's object is there still."""
+        watched = self._watched.get(workload)
+        return watched is not None and uid in watched.alive
+
+    def last(self, workload: WorkloadId, uid: str) -> Pod | None:
+        """The last object of a pod that was seen to end."""
+        watched = self._watched.get(workload)
+        return watched.ended.get(uid) if watched is not None else None
 
     def waited(self, workload: WorkloadId) -> float:
         """Seconds since a workload's pods were first asked for."""
@@ -154,19 +164,23 @@ def _note(watched: _Watched, kind: str, pod: Pod) -> None:
     before = watched.alive.pop(pod.uid, None)
     # The last object of a DELETED event is a witness, and so is a terminal state that was seen earlier.
     if pod.ended or (before is not None and before.ended):
-        watched.ended.add(pod.uid)
-    elif not pod.node:
-        # It never ran, if it was deleted: to a watch by selector a change of its labels looks the same.
-        (watched.unplaced if watched.selector and not pod.terminating else watched.ended).add(pod.uid)
+        watched.ended[pod.uid] = pod if pod.ended else before
+    elif pod.node:
+        return
+    elif watched.selector and not pod.terminating:
+        watched.unplaced.add(pod.uid)  # to a watch by selector a change of its labels looks the same
+    else:
+        watched.ended[pod.uid] = None  # it was deleted before it ran
 
 
 def _sweep(watched: _Watched) -> None:
     """After a complete list: what it did not show is gone, and only a terminal state seen before is a witness."""
     for uid in [uid for uid in watched.alive if uid not in watched.listed]:
-        if watched.alive.pop(uid).ended:
-            watched.ended.add(uid)
+        pod = watched.alive.pop(uid)
+        if pod.ended:
+            watched.ended[uid] = pod
     if not watched.selector:
-        watched.ended |= watched.unplaced - watched.listed
+        watched.ended |= dict.fromkeys(watched.unplaced - watched.listed)
         watched.unplaced.clear()
     watched.synced = True
 

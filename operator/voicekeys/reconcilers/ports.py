@@ -81,6 +81,25 @@ class Cluster(Protocol):
             ApiConflict: the workload changed since it was read: read again and decide again.
         """
 
+    async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> None:
+        """Set annotations of a pod, tested against its UID."""
+
+    async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:
+        """Pods of a namespace by LabelSelector."""
+
+    async def arm_template(
+        self,
+        workload: WorkloadId,
+        uid: str,
+        resource_version: str,
+        arming: Mapping[str, Any],
+        annotations: Mapping[str, str | None],
+    ) -> Object:
+        """Arm a pod template and set its triggers in one patch, then give up ownership of all but these."""
+
+    async def give_up_template(self, workload: WorkloadId, raw: Object) -> Object:
+        """Own no field of a workload but the triggers; returns the object as it is then."""
+
     async def get_namespace(self, name: str) -> Object | None:
         """Read one namespace; None where it does not exist."""
 

@@ -15,6 +15,7 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
+from voicekeys.reconcilers.calls import PROBED, frozen_block
 from voicekeys.reconcilers.case import (
     Case,
     calls_hold,
@@ -25,7 +26,6 @@ from voicekeys.reconcilers.case import (
     warn,
 )
 from voicekeys.reconcilers.conclusion import Taken, conclude
-from voicekeys.reconcilers.leftovers import Leftovers
 from voicekeys.reconcilers.stopwatch import LOOK_SECONDS, Stopwatch
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.model.digest import Digester
     from voicekeys.model.identity import Name
-    from voicekeys.model.workload import Workload
     from voicekeys.policies.pods import SeenPods
+    from voicekeys.reconcilers.arming import Arming
     from voicekeys.reconcilers.gather import Gatherer, Observed
+    from voicekeys.reconcilers.leftovers import Leftovers
     from voicekeys.reconcilers.outcome import Draft, Outcome
-    from voicekeys.reconcilers.pods import PodTracker
-    from voicekeys.reconcilers.ports import Clock, Cluster
+    from voicekeys.reconcilers.ports import Clock
     from voicekeys.reconcilers.siblings import Siblings
     from voicekeys.reconcilers.turns import Turns
     from voicekeys.reconcilers.way_back import Wanted
@@ -56,34 +56,34 @@ class Rollouts:
     Args:
         gatherer: reads workloads.
         siblings: knows the other bindings of a workload.
-        cluster: patches templates.
+        turns: how many workloads may be in a restart at once.
         outcome: writes intents.
-        tracker: watches pods.
+        leftovers: watches pods, also those whose workload is gone.
+        arming: patches templates; knows of drain hooks and, by them, of live calls.
         digester: names the fingerprint key.
         clock: for timeouts.
-        turns: how many workloads may be in a restart at once.
     """
 
     def __init__(
         self,
         gatherer: Gatherer,
         siblings: Siblings,
-        cluster: Cluster,
+        turns: Turns,
         outcome: Outcome,
-        tracker: PodTracker,
+        leftovers: Leftovers,
+        arming: Arming,
         digester: Digester,
         clock: Clock,
-        turns: Turns,
     ) -> None:
         self._gatherer = gatherer
         self._siblings = siblings
-        self._cluster = cluster
+        self._turns = turns
         self._outcome = outcome
-        self._tracker = tracker
-        self._leftovers = Leftovers(gatherer, tracker)
+        self._leftovers = leftovers
+        self._arming = arming
+        self._calls = arming.calls
         self._digester = digester
         self._stopwatch = Stopwatch(clock)
-        self._turns = turns
         self._first_sight: dict[tuple[str, str], str] = {}  # UIDs of binding and workload to the baseline
 
     async def advance(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
@@ -95,6 +95,7 @@ class Rollouts:
         """
         if self._digester.is_foreign(observed.status.digest_key):
             draft.status = _rekeyed(observed, draft, wanted)
+        self._calls.frozen(observed, draft)
         draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
@@ -119,26 +120,37 @@ class Rollouts:
         ]
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
-        self._settle(observed, known, agents)
-        draft.status = replace(draft.status, agents=agents)
-        for kind, reason, message in conclude(observed, draft, wanted, taken, left):
+        counted = self._settle(observed, draft, known, agents)
+        taken = [replace(one, status=counted.get((one.agent.kind, one.agent.name))) for one in taken]
+        draft.status = replace(draft.status, agents=tuple(counted.values()))
+        self._calls.end_release(observed, draft)
+        self._calls.told(draft)
+        self._arming.told(observed, draft, taken)
+        known_calls = [text for one in counted.values() if (text := self._calls.draining(observed, one)) is not None]
+        for kind, reason, message in conclude(observed, draft, wanted, taken, left, known_calls):
             self._outcome.event(observed.record, kind, reason, message)
 
     def _settle(
         self,
         observed: Observed,
+        draft: Draft,
         before: Mapping[tuple[AgentKind, str], AgentStatus],
         after: Sequence[AgentStatus],
-    ) -> None:
-        """Give back the turns of what is done, or gone."""
+    ) -> dict[tuple[AgentKind, str], AgentStatus]:
+        """Count the calls of pods that have ended, and give back the turns of what is done, or gone."""
         now = {(status.kind, status.name): status for status in after}
-        for kind, name in {**before, **now}:
-            workload = WorkloadId(kind.value, observed.name.namespace, name)
-            self._turns.settle(observed.name, observed.record.store, workload, now.get((kind, name)))
+        for key in {**before, **now}:
+            workload = WorkloadId(key[0].value, observed.name.namespace, key[1])
+            self._turns.settle(observed.name, observed.record.store, workload, now.get(key))
+            cut = self._calls.count(observed, draft, before[key], now.get(key)) if key in before else 0
+            if cut and key in now:
+                now[key] = replace(now[key], forced=(now[key].forced or 0) + cut)
+        return now
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
-        recorded = self._recorded(case, status)
+        recorded = self._arming.prepared(case, self._recorded(case, status))
         warn(case)
+        self._arming.warn(case, recorded)
         workload, name = case.workload, case.observed.name
         current = recorded.digest == case.wanted.digest
         settled = current and recorded.patched_time is recorded.diverged_time is None and not recorded.old_pods
@@ -147,7 +159,10 @@ class Rollouts:
         remade = records.is_remade(status, workload, case.wanted.digest)
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
         if settled and not (status is None and recorded.trigger) and not (late or remade):
-            self._tracker.release(workload.id, name)
+            self._leftovers.rest(workload.id, name)
+            self._calls.rest(workload.id, name)
+            recorded = await self._arming.at_rest(case, recorded)
+            self._arming.propose(case, recorded)
             resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
             return Taken(case.agent, misused(case), resting)
         seen = self._leftovers.seen(workload.id, workload.selector, name, case.draft, recorded.old_pods)
@@ -162,11 +177,17 @@ class Rollouts:
         if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
             recorded = records.doubted(recorded)
         step, recorded = await self._step(case, recorded, mine)
+        await self._watch_calls(case, recorded, mine)
+        if step.do is Do.NOTHING:
+            recorded = await self._arming.look(case, recorded, case.owned(mine))
+        case.draft.keep_about(str(workload.id), *PROBED)
+        self._arming.propose(case, recorded)
         return Taken(case.agent, step, counted(case, recorded, mine))
 
     def forget(self, binding: Name) -> None:
         """A binding is gone."""
-        self._tracker.release_all(binding)
+        self._leftovers.forget(binding)
+        self._calls.forget(binding)
         self._turns.forget(binding)
 
     def witness(self, observed: Observed, draft: Draft) -> None:
@@ -180,7 +201,8 @@ class Rollouts:
         step = policy.decide(progress, block)
         if step.do is Do.PATCH:
             due = (case.workload, progress.ready_at, progress.now)
-            step = self._siblings.hold(case.observed.name, *due) or self._turn(case) or step
+            held = self._siblings.hold(case.observed.name, *due) or await self._calls.gate(case, mine)
+            step = held or self._turn(case) or step
         if step.do is Do.PATCH:
             recorded = await self._intend(case, recorded, mine)
             together = self._siblings.unready(case.observed.name, case.workload, progress.ready_at, progress.now)
@@ -194,6 +216,11 @@ class Rollouts:
         # Until the template is patched, the pods of former changes go on to end.
         recorded = case.follow(recorded, mine, (recorded.trigger or "") if waiting else case.trigger(recorded))
         return step, records.finish(recorded) if step.do is Do.NOTHING else recorded
+
+    async def _watch_calls(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> None:
+        """Ask the pods on the old key for their calls, and let one go if a person says so."""
+        self._calls.follow(case, recorded, mine)
+        await self._calls.release(case, mine)
 
     def _turn(self, case: Case) -> Step | None:
         """Hold a restart until there is a turn for its workload; take it if there is."""
@@ -262,7 +289,10 @@ class Rollouts:
         secret = case.observed.record.secret.name
         if case.wanted.refused:
             return preflight.block(case.workload, secret, None)
-        quotas = await self._cluster.list_quotas(case.observed.name.namespace)
+        frozen = frozen_block(case.draft)
+        if frozen is not None:
+            return frozen
+        quotas = await self._gatherer.quotas(case.observed.name.namespace)
         return preflight.block(case.workload, secret, quotas, case.surplus(recorded, mine))
 
     async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
@@ -282,16 +312,16 @@ class Rollouts:
         """Patch the template, together with the other bindings whose intent is recorded."""
         observed, workload, trigger = case.observed, case.workload, begun.intended_trigger or ""
         triggers = {case.annotation: trigger or None, **self._siblings.triggers(observed.name, workload, observed.now)}
-        await self._annotate(workload, triggers)
+        await self._annotate(case, begun, triggers)
         self._outcome.event(observed.record, "Normal", "RolloutStarted", f"{workload.id} restarts on the new key")
         return records.patched(begun, trigger, case.wanted.digest)
 
-    async def _annotate(self, workload: Workload, triggers: Mapping[str, str | None]) -> None:
+    async def _annotate(self, case: Case, begun: AgentStatus, triggers: Mapping[str, str | None]) -> None:
         """Patch a template; its controller writes status all the time, and while the spec is the same that is fine."""
-        spec = workload.spec_part
+        workload, spec = case.workload, case.workload.spec_part
         for pause in (*CONFLICT_PAUSES, None):
             try:
-                await self._cluster.annotate_template(workload.id, workload.uid, workload.resource_version, triggers)
+                await self._arming.patch(case, begun, workload, triggers)
             except ApiConflict:
                 if pause is None:
                     raise

@@ -182,6 +182,25 @@ class KubeCluster:
         target = path(plural(workload.kind), workload.namespace, workload.name)
         return await self._patch(target, body, MERGE_PATCH, _MANAGED)
 
+    async def serves_arming(self) -> bool:
+        """Whether the API server can arm pods by itself (MutatingAdmissionPolicy v1, from Kubernetes 1.36).
+
+        Raises:
+            ApiError: it refused or did not answer.
+        """
+        found = await self._session.request("GET", "/apis/admissionregistration.k8s.io/v1")
+        return any(one.get("name") == "mutatingadmissionpolicies" for one in found.get("resources") or ())
+
+    async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> None:
+        """Set annotations of a pod, tested against its UID.
+
+        Raises:
+            ApiNotFound: it is gone.
+            ApiConflict: another pod has its name.
+        """
+        body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+        await self._patch(path("pods", namespace, name), body, MERGE_PATCH, _MANAGED)
+
     async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:
         """Pods of a namespace by LabelSelector (``matchLabels`` and ``matchExpressions``), read consistently."""
         return await self._list(path("pods", namespace), selector_text(selector))

@@ -79,7 +79,7 @@ class OwnNamespace:
             raise Terminal("FingerprintKeyUnusable", message)
         return key
 
-    async def mark_leader(self, pod: str, *, leads: bool) -> None:
+    async def mark_leader(self, pod: str, *, leads: bool) -> str:
         """Label the operator's own pod, so that the notify Service reaches the leader; no pod, no label.
 
         Whoever leads takes the label off every other pod, too: a leader that was killed could not do it itself, and its
@@ -89,14 +89,18 @@ class OwnNamespace:
             pod: this pod's name; empty outside a cluster.
             leads: whether it leads.
 
+        Returns:
+            The image that the pod runs; empty without a pod.
+
         Raises:
             ApiError: the API server refused or did not answer.
         """
         if not pod:
-            return
-        await self._label(pod, "true" if leads else None)
+            return ""
+        own = await self._label(pod, "true" if leads else None)
+        image = str(own["spec"]["containers"][0]["image"])
         if not leads:
-            return
+            return image
         params = {"labelSelector": f"{LEADER_LABEL}=true"}
         marked = await self._session.request("GET", path("pods", self._namespace), params=params)
         names = [each["metadata"]["name"] for each in marked.get("items") or ()]
@@ -104,8 +108,10 @@ class OwnNamespace:
             if former != pod:
                 with contextlib.suppress(ApiNotFound):
                     await self._label(former, None)
+        return image
 
-    async def _label(self, pod: str, value: str | None) -> None:
+    async def _label(self, pod: str, value: str | None) -> dict[str, Any]:
         target = path("pods", self._namespace, pod)
         body = {"metadata": {"labels": {LEADER_LABEL: value}}}
-        await self._session.request("PATCH", target, body, content_type=MERGE_PATCH)
+        labelled: dict[str, Any] = await self._session.request("PATCH", target, body, content_type=MERGE_PATCH)
+        return labelled

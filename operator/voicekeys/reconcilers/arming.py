@@ -1,0 +1,212 @@
+"""How an agent's pods get their drain hook, and how many of them lack it.
+
+::
+
+    inject Pod        the API server arms each new pod; here: the token of its hook, and what stands in the way
+    inject Template   the hook goes into the pod template together with the trigger, so in one restart
+    inject Off        the patch to commit is said, and nothing is written
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from voicekeys.api.binding import DrainMode, Inject
+from voicekeys.api.conditions import BindingCondition as Is
+from voicekeys.api.names import ARM_ANNOTATION, TRIGGER_PREFIX
+from voicekeys.model.verdict import Verdict
+from voicekeys.model.workload import parse_pod
+from voicekeys.policies import arming as policy
+from voicekeys.policies import drain as calls_policy
+from voicekeys.policies import hazards, hooks, preflight
+from voicekeys.policies import pods as on_old_key
+from voicekeys.reconcilers.calls import PROBED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from voicekeys.api.status import AgentStatus, BindingStatus
+    from voicekeys.model.workload import Pod, Workload
+    from voicekeys.reconcilers.calls import Calls
+    from voicekeys.reconcilers.case import Case
+    from voicekeys.reconcilers.conclusion import Taken
+    from voicekeys.reconcilers.gather import Observed
+    from voicekeys.reconcilers.outcome import Draft
+    from voicekeys.reconcilers.ports import Clock, Cluster
+
+LOOK_SECONDS = 60.0
+"""Pods of a workload at rest are looked at so often while something about their hooks is amiss, and else not at all."""
+TOKEN_BYTES = 32
+_WITH_TOKEN = frozenset({DrainMode.HTTP, DrainMode.GAUGE})
+
+
+class Arming:
+    """Arms agents that have a drain.
+
+    Args:
+        cluster: lists pods, patches templates.
+        calls: proves hooks.
+        clock: paces the looks at workloads at rest.
+        by_admission: whether the API server arms pods in this cluster.
+        image: the gauge's image; empty where nobody knows it.
+    """
+
+    def __init__(
+        self, cluster: Cluster, calls: Calls, clock: Clock, by_admission: Callable[[], bool], image: Callable[[], str]
+    ) -> None:
+        self._cluster = cluster
+        self.calls = calls
+        self._clock = clock
+        self._by_admission = by_admission
+        self._image = image
+        self._looked: dict[tuple[str, str], float] = {}
+
+    def prepared(self, case: Case, recorded: AgentStatus) -> AgentStatus:
+        """Make sure of what admission takes from the status: the token of the drain server, the gauge's image."""
+        drain = case.agent.drain
+        if drain is None:
+            return recorded
+        if drain.mode is DrainMode.GAUGE:
+            case.draft.status = self._with_image(case.draft.status)
+        if drain.mode in _WITH_TOKEN and recorded.drain_token is None:
+            return replace(recorded, drain_token=secrets.token_urlsafe(TOKEN_BYTES))
+        return recorded
+
+    def _with_image(self, status: BindingStatus) -> BindingStatus:
+        image = self._image() or status.gauge_image
+        return status if image == status.gauge_image else replace(status, gauge_image=image)
+
+    def _inject(self, case: Case) -> Inject:
+        drain = case.agent.drain
+        return Inject.OFF if drain is None else drain.effective_inject(admission=self._by_admission())
+
+    def warn(self, case: Case, recorded: AgentStatus) -> None:
+        """The conditions that the workload's template tells."""
+        drain, workload, draft = case.agent.drain, case.workload, case.draft
+        if drain is None:
+            return
+        found = {
+            Is.HOOK_CONFLICT: hooks.hook_conflict(
+                str(workload.id),
+                case.agent,
+                workload.pod_spec,
+                token=recorded.drain_token,
+                gauge_image=draft.status.gauge_image,
+            ),
+            Is.LIVENESS_MAY_CUT_CALLS: hazards.liveness_may_cut_calls(workload, drain.max_call_duration),
+            Is.HOST_PORT_NEEDS_ROOM: hazards.host_port_needs_room(workload),
+        }
+        if self._inject(case) is Inject.OFF:
+            found[Is.GRACE_TOO_SHORT] = preflight.grace_too_short(workload, drain.max_call_duration)
+        for condition, verdict in found.items():
+            if verdict is not None and condition not in draft.findings:
+                draft.true(condition, *verdict)
+
+    # ---- how many are armed
+
+    async def at_rest(self, case: Case, recorded: AgentStatus) -> AgentStatus:
+        """Look at the pods of a workload that no change is in flight for, while something about them is amiss.
+
+        Raises:
+            ApiError: they cannot be listed.
+        """
+        if case.agent.drain is None:
+            return replace(recorded, unarmed=None) if recorded.unarmed is not None else recorded
+        key = (case.observed.record.uid, case.workload.uid)
+        amiss = recorded.unarmed != 0 or case.draft.was_told_about(str(case.workload.id), *PROBED)
+        if not amiss:
+            self._looked.pop(key, None)
+            return recorded
+        now, last = self._clock.monotonic(), self._looked.get(key)
+        if last is not None and now - last < LOOK_SECONDS:
+            case.draft.wake_in(LOOK_SECONDS - (now - last), case.observed.now)
+            case.draft.keep_about(str(case.workload.id), *PROBED)
+            return recorded
+        self._looked[key] = now
+        case.draft.wake_in(LOOK_SECONDS, case.observed.now)
+        raw = await self._cluster.list_pods(case.workload.id.namespace, case.workload.selector)
+        pods = [parse_pod(one, prefix=TRIGGER_PREFIX) for one in raw]
+        return await self.look(case, recorded, on_old_key.of_workload(pods, case.workload))
+
+    async def look(self, case: Case, recorded: AgentStatus, pods: Sequence[Pod]) -> AgentStatus:
+        """Count the pods without a hook, and prove the hooks of the others."""
+        drain = case.agent.drain
+        if drain is None:
+            return recorded
+        serving = [pod for pod in pods if not pod.terminating and not pod.ended]
+        await self.calls.inspect(case, serving)
+        return replace(recorded, unarmed=sum(calls_policy.is_unprotected(pod, drain) for pod in serving))
+
+    def told(self, observed: Observed, draft: Draft, taken: Sequence[Taken]) -> None:
+        """Say in `DrainArmed` whether every pod waits for its calls, and what to do where some do not."""
+        with_drain = [one for one in taken if one.agent.drain is not None and one.status is not None]
+        if not with_drain:
+            return
+        for one in with_drain:
+            verdict = self._unarmed(observed, draft, one)
+            if verdict is not None:
+                draft.false(Is.DRAIN_ARMED, *verdict)
+                return
+        if any(one.status is None or one.status.unarmed is None for one in with_drain):
+            draft.unknown(Is.DRAIN_ARMED, "NotCounted", "the pods have not been looked at yet")
+            return
+        draft.true(Is.DRAIN_ARMED, "Armed", "every pod waits for its calls before it ends")
+
+    def _unarmed(self, observed: Observed, draft: Draft, one: Taken) -> Verdict | None:
+        status = one.status
+        if status is None or not status.unarmed:
+            return None
+        who = f"{status.kind} {observed.name.namespace}/{status.name}"
+        count = f"{status.unarmed} pod(s) of {who} were made without a drain hook: their calls are cut when they end"
+        manifest = draft.to_commit.get(status.name) if one.agent.drain is not None else None
+        if manifest is not None:
+            return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest\n{manifest}")
+        return Verdict(
+            "UnarmedPods",
+            f"{count}. Roll the workload out once by yourself, when that harms least. Else the next change of the key "
+            f"waits until none of them has a live call; annotate the binding with {ARM_ANNOTATION}=now, and it goes on "
+            "whatever calls they have",
+        )
+
+    # ---- template
+
+    def propose(self, case: Case, recorded: AgentStatus) -> None:
+        """Note what the user has to commit, where the operator may write no hook (inject Off)."""
+        drain = case.agent.drain
+        if drain is None or self._inject(case) is not Inject.OFF or not recorded.unarmed:
+            return
+        image = case.draft.status.gauge_image
+        name = case.observed.name.name
+        manifest = policy.arming_manifest(name, case.agent, _template(case.workload), gauge_image=image)
+        if manifest is not None:
+            case.draft.to_commit[case.agent.name] = manifest
+
+    async def patch(
+        self, case: Case, recorded: AgentStatus, workload: Workload, triggers: Mapping[str, str | None]
+    ) -> None:
+        """Set triggers on a pod template and, with inject Template, the hook: in one patch, so in one restart.
+
+        Raises:
+            ApiError: refused, or the workload changed since it was read.
+        """
+        arming = None
+        if self._inject(case) is Inject.TEMPLATE:
+            arming = policy.arming_patch(
+                case.observed.name.name,
+                case.agent,
+                _template(workload),
+                token=recorded.drain_token,
+                gauge_image=case.draft.status.gauge_image,
+            )
+        at = (workload.id, workload.uid, workload.resource_version)
+        if arming is None:
+            await self._cluster.annotate_template(*at, triggers)
+        else:
+            await self._cluster.arm_template(*at, arming, triggers)
+
+
+def _template(workload: Workload) -> Mapping[str, Any]:
+    return {"metadata": {"annotations": dict(workload.triggers)}, "spec": workload.pod_spec}
