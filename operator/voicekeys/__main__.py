@@ -208,7 +208,7 @@ class Operator:
         await self._marked(leads=True)
         digester = Digester(await self.own.fingerprint_key())
         # A team without cluster rights has no admission policy, whatever the API server could do.
-        self.by_admission = not self.settings.namespaces and await self.cluster.serves_arming()
+        self.by_admission = not self.settings.namespaces and await self.cluster.has_arming_policy()
         engine = self._assemble(digester)
         if self.watchers is None:  # pragma: no cover -- _assemble has set it
             return

@@ -150,6 +150,9 @@ def test_without_a_wish_pods_are_armed_by_admission_where_the_cluster_can(given:
     drain = Drain(mode=DrainMode.SIGNAL, inject=given)
     assert drain.effective_inject(admission=True) == (given or Inject.POD)
     assert drain.effective_inject(admission=False) == (given or Inject.TEMPLATE)
+    command = Drain(mode=DrainMode.EXEC, command=("/wait",), inject=given)
+    assert command.effective_inject(admission=True) == (given or Inject.POD)
+    assert command.effective_inject(admission=False) == (given or Inject.OFF)
 
 
 def test_the_longest_call_is_what_the_user_said_or_unknown() -> None:

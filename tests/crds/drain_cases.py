@@ -67,6 +67,12 @@ CASES: Final = [
         for mode in ("HTTP", "Signal", "Sleep")
     ),
     Case(
+        "a command that the operator would have to put into a workload",
+        {"spec.agents[0].drain": {"mode": "Exec", "command": ["/drain"], "inject": "Template"}},
+        "spec.agents[0].drain.inject",
+        "write inject: Pod or Off, or leave it out: a command is code, and the operator puts none into your workload",
+    ),
+    Case(
         "a command of no words",
         {"spec.agents[0].drain": {"mode": "Exec", "command": []}},
         "spec.agents[0].drain.command",

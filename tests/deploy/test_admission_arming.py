@@ -163,3 +163,10 @@ def test_what_the_operator_makes_is_let_through(installed: Lab, operator: Call, 
     patch = arming_patch("frejun", agent, template, token="t", gauge_image=IMAGE)
     assert patch is not None
     check(operator, path, Case("", {"spec": {"template": patch}}, None))
+
+
+@pytest.mark.parametrize("kind", ["deployments", "statefulsets", "daemonsets"])
+def test_giving_up_ownership_is_let_through(installed: Lab, operator: Call, kind: str) -> None:
+    path = f"/apis/apps/v1/namespaces/{TENANT}/{kind}/agent"
+    (entry,) = (one for one in installed.api("GET", path)["metadata"]["managedFields"] if one["manager"] == "lab")
+    check(operator, path, Case("", {"metadata": {"managedFields": [entry | {"manager": "renamed"}]}}, None))

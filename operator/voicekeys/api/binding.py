@@ -182,12 +182,13 @@ class Drain:
         return self.max_call_duration + self.effective_settle + self.effective_teardown + GRACE_RESERVE
 
     def effective_inject(self, *, admission: bool) -> Inject:
-        """Return how the hook gets onto the pods.
+        """Return how the hook gets onto the pods. A command is code, which the operator puts into no workload: Off.
 
         Args:
             admission: the cluster serves MutatingAdmissionPolicy v1, and has our policy.
         """
-        return self.inject or (Inject.POD if admission else Inject.TEMPLATE)
+        by_itself = Inject.OFF if self.command else Inject.TEMPLATE
+        return self.inject or (Inject.POD if admission else by_itself)
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

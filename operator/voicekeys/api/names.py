@@ -55,6 +55,9 @@ DO_NOT_EVICT: Final = {
     "karpenter.sh/do-not-disrupt": "true",
 }
 
+ARMING_POLICY: Final = f"{FIELD_MANAGER}-arm"
+"""The MutatingAdmissionPolicy of deploy/components/arming."""
+
 GAUGE_CONTAINER: Final = "voicekeys-gauge"
 """The sidecar of drain mode Gauge."""
 

@@ -126,14 +126,11 @@ def _other_hook(where: str, drain: Drain, containers: Sequence[Spec]) -> Verdict
 
 def _fits(drain: Drain, hook: Spec) -> bool:
     """Whether a preStop that is there does what the mode asks for."""
-    match drain.mode:
-        case DrainMode.HTTP | DrainMode.GAUGE:
-            return _path(hook) == DRAIN_PATH
-        case DrainMode.SLEEP:
-            return bool((hook.get("sleep") or {}).get("seconds", 0) >= call_seconds(drain))
-        case DrainMode.EXEC:
-            return not drain.command or (hook.get("exec") or {}).get("command") == list(drain.command)
-    return True
+    if drain.mode in {DrainMode.HTTP, DrainMode.GAUGE}:
+        return _path(hook) == DRAIN_PATH
+    if drain.mode is DrainMode.SLEEP:
+        return bool((hook.get("sleep") or {}).get("seconds", 0) >= call_seconds(drain))
+    return not drain.command or (hook.get("exec") or {}).get("command") == list(drain.command)
 
 
 def _bare_for_good(

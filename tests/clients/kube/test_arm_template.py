@@ -218,6 +218,13 @@ async def test_another_hook_of_the_users_own_is_refused_while_ours_is_there(
         apply(lab, namespace, user, flags)
 
 
+@BOTH
+async def test_the_users_manifest_has_no_diff(cluster: KubeCluster, lab: Lab, namespace: str, flags: Apply) -> None:
+    apply(lab, namespace, manifest(), flags)
+    await arm(cluster, WorkloadId("Deployment", namespace, "agent"))
+    assert lab.kubectl("diff", *flags, "-n", namespace, "-f", "-", stdin=json.dumps(manifest())) == ""
+
+
 async def test_what_was_given_up_is_not_written_again(cluster: KubeCluster, lab: Lab, namespace: str) -> None:
     apply(lab, namespace, manifest(), SERVER_SIDE)
     workload = WorkloadId("Deployment", namespace, "agent")

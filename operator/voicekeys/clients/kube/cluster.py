@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any, Final
 
-from voicekeys.api.names import FIELD_MANAGER
+from voicekeys.api.names import ARMING_POLICY, FIELD_MANAGER
 from voicekeys.clients.kube.faults import KIND_NOT_SERVED, UID_CHANGED, UNPROCESSABLE
 from voicekeys.clients.kube.ownership import without_arming
 from voicekeys.clients.kube.paths import path, plural, selector_text
@@ -15,6 +15,7 @@ from voicekeys.clients.kube.watch import Watcher
 from voicekeys.model.errors import (
     ApiConflict,
     ApiError,
+    ApiForbidden,
     ApiGone,
     ApiInvalid,
     ApiNotFound,
@@ -182,15 +183,6 @@ class KubeCluster:
         target = path(plural(workload.kind), workload.namespace, workload.name)
         return await self._patch(target, body, MERGE_PATCH, _MANAGED)
 
-    async def serves_arming(self) -> bool:
-        """Whether the API server can arm pods by itself (MutatingAdmissionPolicy v1, from Kubernetes 1.36).
-
-        Raises:
-            ApiError: it refused or did not answer.
-        """
-        found = await self._session.request("GET", "/apis/admissionregistration.k8s.io/v1")
-        return any(one.get("name") == "mutatingadmissionpolicies" for one in found.get("resources") or ())
-
     async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> None:
         """Set annotations of a pod, tested against its UID.
 
@@ -200,6 +192,17 @@ class KubeCluster:
         """
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
         await self._patch(path("pods", namespace, name), body, MERGE_PATCH, _MANAGED)
+
+    async def has_arming_policy(self) -> bool:
+        """Whether the API server arms new pods: it serves MutatingAdmissionPolicy v1 (1.36), and ours is there.
+
+        False as well where the operator may not look, as one that serves a single team may not.
+        """
+        try:
+            await self._session.request("GET", path("mutatingadmissionpolicies", "", ARMING_POLICY))
+        except (ApiNotFound, ApiForbidden):
+            return False
+        return True
 
     async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:
         """Pods of a namespace by LabelSelector (``matchLabels`` and ``matchExpressions``), read consistently."""

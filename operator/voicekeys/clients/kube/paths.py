@@ -32,6 +32,7 @@ _ROOTS = {
     "replicasets": "/apis/apps/v1",
     "events": "/apis/events.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
+    "mutatingadmissionpolicies": "/apis/admissionregistration.k8s.io/v1",
     BINDING_PLURAL: f"/apis/{API_VERSION}",
     STORE_PLURAL: f"/apis/{API_VERSION}",
 }
