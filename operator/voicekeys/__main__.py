@@ -207,8 +207,7 @@ class Operator:
         self.events.start()
         await self._marked(leads=True)
         digester = Digester(await self.own.fingerprint_key())
-        # A team without cluster rights has no admission policy, whatever the API server could do.
-        self.by_admission = not self.settings.namespaces and await self.cluster.has_arming_policy()
+        await self._look_for_arming()
         engine = self._assemble(digester)
         if self.watchers is None:  # pragma: no cover -- _assemble has set it
             return
@@ -279,6 +278,11 @@ class Operator:
             self.shell.resumed.clear()
             await self._marked(leads=True)
             await self._list_bindings(self.watchers)
+            await self._look_for_arming()
+
+    async def _look_for_arming(self) -> None:
+        """Whether the API server arms pods; a team without cluster rights has no policy there, and may not look."""
+        self.by_admission = not self.settings.namespaces and await self.cluster.has_arming_policy()
 
     async def _list_bindings(self, watchers: Watchers) -> None:
         self.handlers.begin_listing()

@@ -116,7 +116,7 @@ class Calls:
         if case.workload.id.kind != "Deployment" or len(pods) == 1:
             return
         costs = policy.deletion_costs({pod.name: sights[pod.uid] for pod in pods})
-        if len(set(costs.values())) == 1:
+        if not any(costs.values()):
             return
         for pod in pods:
             notes = {names.DELETION_COST_ANNOTATION: str(costs[pod.name])}
