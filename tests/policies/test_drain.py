@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import gen
+from voicekeys.api.binding import Drain, DrainMode
 from voicekeys.api.names import ARMED_ANNOTATION
 from voicekeys.model.calls import CallsReport, DrainState, Tally
 from voicekeys.model.errors import AgentUnreachable
-from voicekeys.policies import drain
-from voicekeys.policies.drain import NEVER, Counted, End, Ended, Live, Sight
+from voicekeys.policies import drain, ends, sights
+from voicekeys.policies.drain import Counted, Live
+from voicekeys.policies.ends import End
+from voicekeys.policies.sights import NEVER, Ended, Sight
 
 if TYPE_CHECKING:
     from voicekeys.model.workload import Pod
@@ -38,12 +42,12 @@ def seen(*reports: CallsReport, at: float = 0.0, terminating: bool = True) -> Si
     """What is known after these, a second apart; the last came at ``at``."""
     sight = NEVER
     for number, one in enumerate(reports, 1 - len(reports)):
-        sight = drain.heard(sight, one, gen.at(at + number), terminating=terminating)
+        sight = sights.heard(sight, one, gen.at(at + number), terminating=terminating)
     return sight
 
 
 def lost(sight: Sight, at: float = 1.0, *, held: bool = False) -> Sight:
-    return drain.failed(sight, DOWN, gen.at(at), held=held)
+    return sights.failed(sight, DOWN, gen.at(at), held=held)
 
 
 KNOWN: dict[str, tuple[Sight, int | None, bool, bool]] = {
@@ -74,11 +78,11 @@ def test_the_oldest_call_s_start_is_told_once() -> None:
     sight = seen(report(1, oldest_seconds=60.0))
     began = sight.oldest
     assert began == gen.at(-60)
-    sight = drain.heard(sight, report(1, oldest_seconds=69.2), gen.at(10), terminating=True)
+    sight = sights.heard(sight, report(1, oldest_seconds=69.2), gen.at(10), terminating=True)
     assert sight.oldest == began
-    sight = drain.heard(sight, report(1, oldest_seconds=5.0), gen.at(20), terminating=True)
+    sight = sights.heard(sight, report(1, oldest_seconds=5.0), gen.at(20), terminating=True)
     assert sight.oldest == gen.at(15)
-    assert drain.heard(sight, report(0), gen.at(30), terminating=True).oldest is None
+    assert sights.heard(sight, report(0), gen.at(30), terminating=True).oldest is None
 
 
 ADDED: dict[str, tuple[tuple[CallsReport, ...], Ended]] = {
@@ -102,12 +106,12 @@ def test_what_ended(reports: tuple[CallsReport, ...], ended: Ended) -> None:
 def test_another_pod_at_its_address_is_not_believed() -> None:
     """The address of a pod that ended is given to the next one."""
     before = seen(report(2, state=REFUSING))
-    after = drain.heard(before, report(0, instance="i2"), gen.at(3), terminating=True)
+    after = sights.heard(before, report(0, instance="i2"), gen.at(3), terminating=True)
     assert (after.calls, after.report) == (None, before.report)
     assert after.error is not None
     assert after.error.reason == "AnotherAnswers"
     # One that is not being deleted was started again after a drain (facts K13).
-    assert drain.heard(before, report(0), gen.at(3), terminating=False).none_live
+    assert sights.heard(before, report(0), gen.at(3), terminating=False).none_live
 
 
 def over(at: float, exit_code: int | None = 137, deadline: float | None = 1800) -> Pod:
@@ -162,11 +166,11 @@ ENDS: dict[str, tuple[Sight | None, Pod | None, End]] = {
 
 @pytest.mark.parametrize(("sight", "pod", "expected"), ENDS.values(), ids=ENDS)
 def test_how_a_pod_s_calls_ended(sight: Sight | None, pod: Pod | None, expected: End) -> None:
-    assert drain.end_of(sight, pod, gen.at(30)) == expected
+    assert ends.end_of(sight, pod, gen.at(30)) == expected
 
 
 def test_what_is_heard_again_is_not_held_any_more() -> None:
-    sight = drain.heard(lost(REFUSES, held=True), counting(1, 7, state=REFUSING), gen.at(2), terminating=True)
+    sight = sights.heard(lost(REFUSES, held=True), counting(1, 7, state=REFUSING), gen.at(2), terminating=True)
     assert (sight.held, sight.error, sight.ended.completed) == (False, None, 2)
 
 
@@ -184,7 +188,7 @@ TEXTS = {
 
 @pytest.mark.parametrize(("end", "text"), TEXTS.values(), ids=TEXTS)
 def test_what_is_said_of_an_end(end: End, text: str | None) -> None:
-    assert drain.end_text("a", end) == text
+    assert ends.end_text("a", end) == text
 
 
 def live(name: str, sight: Sight | None, deadline: float | None = 1800) -> Live:
@@ -305,3 +309,17 @@ def test_deletion_costs() -> None:
 def test_what_is_said_of_a_release() -> None:
     assert drain.released_text("a", 1) == "pod a was released: 1 call was cut, counted as forced"
     assert drain.released_text("a", 0) == "pod a was released: 0 calls were cut, counted as forced"
+
+
+UNPROTECTED = {
+    "mode HTTP without a hook": (DrainMode.HTTP, None, 30, True),
+    "mode Signal with a grace that is too short": (DrainMode.SIGNAL, timedelta(minutes=5), 299, True),
+    "mode Signal with a grace that is long enough": (DrainMode.SIGNAL, timedelta(minutes=5), 300, False),
+    "mode Signal without a promise": (DrainMode.SIGNAL, None, 30, False),
+}
+
+
+@pytest.mark.parametrize(("mode", "longest", "grace", "expected"), UNPROTECTED.values(), ids=UNPROTECTED)
+def test_whether_calls_are_cut(mode: DrainMode, longest: timedelta | None, grace: int, *, expected: bool) -> None:
+    pod = replace(gen.pod("a"), grace_seconds=grace)
+    assert drain.is_unprotected(pod, Drain(mode, max_call_duration=longest)) is expected

@@ -11,9 +11,12 @@ import pytest
 
 import voicekeys
 from tests import gen
+from voicekeys.api.binding import AgentKind
 from voicekeys.api.status import (
     MAX_HISTORY,
+    AgentStatus,
     BindingStatus,
+    Frozen,
     HistoryEntry,
     KeyStatus,
     OldPod,
@@ -25,9 +28,6 @@ from voicekeys.api.status import (
 from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.policies import rotation as policy
 from voicekeys.policies.rotation import TRANSITIONS, Event
-
-RESERVED = {Phase.FROZEN}
-"""In the API already; nothing leads there yet."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ def _reached(start: Phase) -> set[Phase]:
 
 
 def test_every_phase_is_reached_from_idle() -> None:
-    assert _reached(Phase.IDLE) == set(Phase) - RESERVED
+    assert _reached(Phase.IDLE) == set(Phase)
 
 
-@pytest.mark.parametrize("phase", sorted(set(Phase) - RESERVED))
+@pytest.mark.parametrize("phase", sorted(set(Phase)))
 def test_every_phase_leads_back_to_idle(phase: Phase) -> None:
     assert Phase.IDLE in _reached(phase)
 
 
 def test_a_new_key_may_come_in_every_phase() -> None:
-    assert {before for before, event in TRANSITIONS if event is Event.KEY_CHANGED} == set(Phase) - RESERVED
+    assert {before for before, event in TRANSITIONS if event is Event.KEY_CHANGED} == set(Phase)
 
 
 def test_every_event_is_in_the_table_and_raised_by_code() -> None:
@@ -118,7 +118,7 @@ def test_a_change_does_not_begin(status: BindingStatus, baseline: str, change: C
     assert policy.begun(status, baseline, change, gen.NOW) is status
 
 
-@pytest.mark.parametrize("phase", sorted(set(Phase) - RESERVED - {Phase.IDLE}))
+@pytest.mark.parametrize("phase", sorted(set(Phase) - policy.AT_REST))
 def test_a_newer_key_overtakes_one_in_flight(phase: Phase) -> None:
     status = replace(QUIET, rotation=replace(IN_FLIGHT, phase=phase, id="v8-other"))
     begun = policy.begun(status, "d1", replace(CHANGE, version=9), gen.at(5))
@@ -256,3 +256,25 @@ def test_who_took_triggers_off_is_forgiven_by_a_new_change_and_by_sync_now() -> 
     status = replace(QUIET, agents=agents)
     assert [one.strips for one in policy.retried(status, gen.NOW).agents] == [None, None]
     assert [one.strips for one in policy.begun(status, "d1", CHANGE, gen.NOW).agents] == [None, None]
+
+
+def test_cut_calls_add_up_and_freeze_until_somebody_approves() -> None:
+    status = policy.forced(replace(QUIET, rotation=IN_FLIGHT), 2, "agent-a", gen.at(1))
+    status = policy.forced(status, 1, "agent-b", gen.at(9))
+    assert status.frozen == Frozen(gen.at(1), 3, "agent-b")
+    agents = (AgentStatus(AgentKind.DEPLOYMENT, "agent", forced=3),)
+    status = policy.ended(replace(status, agents=agents), Outcome.COMPLETED, gen.at(20))
+    assert status.rotation is not None
+    assert status.rotation.phase is Phase.FROZEN
+    assert status.history[-1].forced == 3
+    assert status.agents[0].forced is None
+    approved = policy.approved(status)
+    assert approved.frozen is None
+    assert approved.rotation is not None
+    assert approved.rotation.phase is Phase.IDLE
+
+
+def test_an_approval_while_the_next_change_is_in_flight_leaves_its_phase() -> None:
+    frozen = replace(QUIET, rotation=IN_FLIGHT, frozen=Frozen(gen.NOW, 1, "agent-a"))
+    assert policy.approved(frozen).rotation == IN_FLIGHT
+    assert policy.approved(replace(frozen, rotation=None)).rotation is None

@@ -19,7 +19,7 @@ from voicekeys.model.errors import PORT_CLOSED, AgentError, ApiError
 from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import drain as policy
-from voicekeys.policies import hazards, rotation
+from voicekeys.policies import ends, hazards, rotation
 from voicekeys.policies.rollout import Do, Step
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from voicekeys.api.status import AgentStatus
     from voicekeys.model.identity import Name
     from voicekeys.model.workload import Pod
-    from voicekeys.policies.drain import Sight
     from voicekeys.policies.pods import SeenPods
+    from voicekeys.policies.sights import Sight
     from voicekeys.reconcilers.case import Case
     from voicekeys.reconcilers.drains import Drains
     from voicekeys.reconcilers.gather import Observed
@@ -196,7 +196,7 @@ class Calls:
             if pod.uid in left or self._drains.sight(pod.uid) is None or self._tracker.is_alive(workload, pod.uid):
                 continue
             end = self._drains.finish(observed.name, pod.uid, self._tracker.last(workload, pod.uid))
-            text = policy.end_text(pod.name, end)
+            text = ends.end_text(pod.name, end)
             if text is not None:
                 reason = "CallsForced" if end.forced else "CallsMayBeCut"
                 self._outcome.event(observed.record, "Warning", reason, text)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from voicekeys.model.errors import AgentError, AgentUnreachable
-from voicekeys.policies import drain
-from voicekeys.policies.drain import NEVER, NOTHING, Counted, End, Ended, Sight
+from voicekeys.policies import drain, ends, sights
 from voicekeys.policies.schedule import backoff, jittered
+from voicekeys.policies.sights import NEVER, NOTHING, Ended, Sight
 from voicekeys.reconcilers.slots import FairSlots
 from voicekeys.reconcilers.wakes import Wakes
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from voicekeys.model.identity import Name, WorkloadId
     from voicekeys.model.probe import Probe
     from voicekeys.model.workload import Pod
+    from voicekeys.policies.drain import Counted
+    from voicekeys.policies.ends import End
     from voicekeys.reconcilers.ports import Agents, Clock
 
     Got = TypeVar("Got")
@@ -218,8 +220,8 @@ class Drains:
         """
         followed = self._followed.get(uid)
         if followed is None or binding not in followed.rememberers:
-            return drain.end_of(None, None, self._clock.now())
-        end = drain.end_of(followed.sight, last or followed.pod, self._clock.now())
+            return ends.end_of(None, None, self._clock.now())
+        end = ends.end_of(followed.sight, last or followed.pod, self._clock.now())
         counts = self._ended.get(binding, NOTHING)
         self._ended[binding] = Ended(*(sum(pair) for pair in zip(counts, end[:3], strict=True)))
         self._forget(uid, followed, binding)
@@ -250,7 +252,7 @@ class Drains:
             report = await self._directly(workload, lambda: self._agents.calls(endpoint))
         except AgentError as error:
             return Sight(error=error)
-        return drain.heard(NEVER, report, self._clock.now(), terminating=pod.terminating)
+        return sights.heard(NEVER, report, self._clock.now(), terminating=pod.terminating)
 
     async def probe(self, workload: WorkloadId, pods: Iterable[Pod]) -> Probed:
         """Find out whether the hooks of pods would work; pods without a hook of the contract are passed over."""
@@ -299,10 +301,10 @@ class Drains:
                 waited = asyncio.get_running_loop().time() - began
                 held = wait > 0 and waited >= HELD_SECONDS and isinstance(error, AgentUnreachable) and error.hung_up
                 followed.failures += 1
-                followed.sight = drain.failed(before, error, self._clock.now(), held=held)
+                followed.sight = sights.failed(before, error, self._clock.now(), held=held)
             else:
                 terminating = followed.pod.terminating
-                followed.sight = drain.heard(before, heard, self._clock.now(), terminating=terminating)
+                followed.sight = sights.heard(before, heard, self._clock.now(), terminating=terminating)
                 followed.failures = 0 if followed.sight.error is None else followed.failures + 1
         followed.asked.append(asyncio.get_running_loop().time())
         self._tell(followed, before)

@@ -24,7 +24,8 @@ from tests.reconcilers.drains.stage import (
 )
 from voicekeys.model.errors import AgentUnreachable
 from voicekeys.model.hook import Endpoint
-from voicekeys.policies.drain import Counted, Ended
+from voicekeys.policies.drain import Counted
+from voicekeys.policies.sights import Ended
 
 if TYPE_CHECKING:
     from voicekeys.model.workload import Pod

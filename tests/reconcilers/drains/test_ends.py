@@ -15,7 +15,8 @@ from tests.clients.agents.pods import agent_pod
 from tests.reconcilers.drains.stage import FREJUN, GONE, RECEPTIONIST, TWILIO, pod_at, stage, until
 from voicekeys.model.calls import DrainState
 from voicekeys.model.errors import AgentRefused
-from voicekeys.policies.drain import End, Ended
+from voicekeys.policies.ends import End
+from voicekeys.policies.sights import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
