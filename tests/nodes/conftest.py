@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.lab import LabError
 from tests.lab.binaries import find_binaries
 from tests.lab.nodes import RealNodes, images
 from tests.lab.nodes.requirements import BINARIES, missing
-from tests.nodes import pods
+from tests.nodes import lines, pods
 from tests.nodes.stage import Stage
 from tests.nodes.witness import Witness
+from tests.reconcilers.harness import HOME, NOTIFY_KEY, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNodes]:
     """Two real nodes that have the test agent's image."""
     with RealNodes.start(count=2, say=lambda _line: None) as started:
         started.load(pods.image(tmp_path_factory.mktemp("agent"), say=lambda _line: None))
+        started.load(lines.image(tmp_path_factory.mktemp("line"), say=lambda _line: None))
         yield started
 
 
@@ -83,6 +86,33 @@ def witness(nodes: RealNodes) -> Iterator[Witness]:
     """The one whom agents tell what happens to them."""
     with Witness(nodes.network.address) as listening:
         yield listening
+
+
+@pytest.fixture(scope="session")
+def operator(nodes: RealNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The operator as `kubectl apply -k deploy/` installs it, running in pods; its end too."""
+    nodes.load(images.operator(say=lambda _line: None))
+    nodes.lab.kubectl("apply", "--server-side", "-k", overlay(tmp_path_factory.mktemp("overlay")))
+    notify = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "voicekeys-notify-key", "namespace": HOME}}
+    nodes.lab.apply({**notify, "stringData": {"key": NOTIFY_KEY.decode()}})
+    nodes.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
+    yield
+    nodes.lab.kubectl("-n", HOME, "delete", "deployment", "voicekeys-operator", "--wait=false")
+
+
+def overlay(folder: Path) -> Path:
+    """Write what a lab must change of deploy/: the image is on the nodes already, and there is nowhere to pull it."""
+    patch = [{"op": "add", "path": "/spec/template/spec/containers/0/imagePullPolicy", "value": "Never"}]
+    # kustomize takes no absolute paths.
+    up = "../" * (len(folder.resolve().parts) - 1)
+    document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{up}{str(ROOT / 'deploy').lstrip('/')}"],
+        "patches": [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump(patch)}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,50 +7,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from tests.lab.nodes import images
 from tests.lab.processes import eventually
 from tests.nodes.pods import DRAIN
 from tests.reconcilers import objects
-from tests.reconcilers.harness import HOME, NOTIFY_KEY, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.nodes.stage import Stage
 
 CALL = 10
 REPLICAS = 2
 KEY = "voice"
-
-
-@pytest.fixture(scope="module")
-def installed(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The operator as `kubectl apply -k deploy/` installs it, running in pods; its end too."""
-    stage.nodes.load(images.operator(say=lambda _line: None))
-    stage.lab.kubectl("apply", "--server-side", "-k", overlay(tmp_path_factory.mktemp("overlay")))
-    notify = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "voicekeys-notify-key", "namespace": HOME}}
-    stage.lab.apply({**notify, "stringData": {"key": NOTIFY_KEY.decode()}})
-    stage.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
-    yield stage
-    stage.lab.kubectl("-n", HOME, "delete", "deployment", "voicekeys-operator", "--wait=false")
-
-
-def overlay(folder: Path) -> Path:
-    """Write what a lab must change of deploy/: the image is on the nodes already, and there is nowhere to pull it."""
-    patch = [{"op": "add", "path": "/spec/template/spec/containers/0/imagePullPolicy", "value": "Never"}]
-    # kustomize takes no absolute paths.
-    up = "../" * (len(folder.resolve().parts) - 1)
-    document = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [f"{up}{str(ROOT / 'deploy').lstrip('/')}"],
-        "patches": [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump(patch)}],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
-    return folder
 
 
 def put(stage: Stage, value: str) -> int:
@@ -65,9 +32,9 @@ def status(stage: Stage) -> dict[str, Any]:
     return found
 
 
-def test_a_key_change_lets_every_call_end(installed: Stage) -> None:
+@pytest.mark.usefixtures("operator")
+def test_a_key_change_lets_every_call_end(stage: Stage) -> None:
     """Key put → Secret → rolling update on real kubelets; the status says so when the last old pod has ended."""
-    stage = installed
     put(stage, "first")
     rule = objects.rule("own", stage.namespace, stage.namespace)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "voicekeys-reader"}}

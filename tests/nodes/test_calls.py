@@ -1,0 +1,278 @@
+"""No call is cut: a key changes under live calls on real kubelets, with every fault that the way can have.
+
+Each scene ends with no cut call, or with one that is told as forced. The agent is the project's library in a pod that
+the API server armed by the binding; nothing about draining is in its manifest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.processes import eventually
+from tests.nodes.lines import NAME, REFUSED, Lines
+from tests.nodes.stage import Stage
+from tests.reconcilers.harness import HOME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.lab.nodes import RealNodes
+    from tests.nodes.witness import Witness
+
+    Scene = Callable[..., Lines]
+
+pytestmark = pytest.mark.usefixtures("operator")
+_numbers = itertools.count(1)
+HOLD = 6
+"""So many seconds a call goes on after its pod was told to drain: more than the settle window."""
+
+
+@pytest.fixture
+def scene(nodes: RealNodes, witness: Witness) -> Scene:
+    """Make an agent with a binding in a namespace of its own."""
+
+    def make(**options: Any) -> Lines:
+        return Lines(Stage(nodes, witness, nodes.lab.make_namespace(f"calls-{next(_numbers)}")), **options)
+
+    return make
+
+
+def change_with_a_call(lines: Lines) -> str:
+    """Begin a call and change the key; return the call's pod, which drains."""
+    pod = lines.pods[0]
+    assert lines.begin(pod) != REFUSED
+    lines.change()
+    lines.draining(pod)
+    return pod
+
+
+def end_well(lines: Lines, pod: str) -> dict[str, Any]:
+    """End the call after a while: nothing was cut, and the change comes to its end."""
+    time.sleep(HOLD)
+    assert lines.cut(pod) == [], "the program was told to end under a live call"
+    lines.end(pod)
+    entry = lines.finished()
+    assert lines.cut(pod) == []
+    assert "forced" not in entry, entry
+    assert entry["unwitnessed"] == 0
+    return entry
+
+
+# ---- the way as it should be
+
+
+def test_the_api_server_arms_pods_whose_manifest_knows_of_nothing(scene: Scene) -> None:
+    lines = scene()
+    pod = lines.stage.pod(lines.pods[0]) or {}
+    (container,) = pod["spec"]["containers"]
+    assert container["lifecycle"]["preStop"]["httpGet"]["path"] == "/voicekeys/v1/drain"
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 165
+    assert pod["metadata"]["annotations"]["voicekeys.dev/armed"] == "HTTP"
+    template = lines.stage.deployment(NAME)["spec"]["template"]
+    assert "lifecycle" not in template["spec"]["containers"][0]
+    lines.until("DrainArmed", "True")
+    assert lines.condition("DrainTokenNotChecked") == {}
+    assert lines.condition("DrainUnreachable") == {}
+
+
+def test_a_call_outlives_the_change_of_its_key(scene: Scene) -> None:
+    lines = scene()
+    pod = change_with_a_call(lines)
+    lines.until("Ready", "True", seconds=30)
+    told = lines.until("CallsDrained", "False", "Draining")
+    eventually(lambda: "finish" in lines.condition("CallsDrained").get("message", ""), "calls are told", 20)
+    assert "1 call" in lines.condition("CallsDrained")["message"], told
+    end_well(lines, pod)
+    lines.until("CallsDrained", "True")
+    new = lines.fresh()
+    assert {lines.stage.witness.wait(name, "started").details["key"] for name in new} == {"second"}
+
+
+def test_a_draining_pod_takes_no_new_call_after_its_settle_window(scene: Scene) -> None:
+    lines = scene()
+    pod = change_with_a_call(lines)
+    assert lines.begin(pod, "late") != REFUSED, "who comes within the window did not know yet"
+    time.sleep(HOLD)
+    assert lines.begin(pod, "too-late") == REFUSED
+    lines.end(pod, "late")
+    end_well(lines, pod)
+
+
+# ---- arming must itself cut nothing
+
+
+def test_pods_from_before_the_binding_wait_for_their_calls(scene: Scene) -> None:
+    lines = scene(drain={"mode": "HTTP", "inject": "Off"})
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.change()
+    lines.until("AgentsCurrent", "False", "UnarmedPodsHaveCalls", 60)
+    time.sleep(HOLD)
+    assert len(lines.stage.pods(NAME)) == lines.replicas
+    lines.end(pod)
+    lines.finished()
+    assert lines.cut(pod) == []
+
+
+def test_an_agent_that_serves_no_contract_is_not_restarted_until_a_person_says_so(scene: Scene) -> None:
+    lines = scene(replicas=1, DEAF="1")
+    lines.change()
+    closed = "refuses connections"
+    eventually(lambda: closed in lines.condition("AgentsCurrent").get("message", ""), "the closed port is told", 60)
+    assert lines.condition("DrainUnreachable")["status"] == "True"
+    assert len(lines.stage.pods(NAME)) == 1
+    lines.annotate("arm", "now")
+    lines.finished()
+    assert lines.events("RestartMayCutCalls")
+
+
+# ---- faults
+
+
+def test_a_kubelet_that_restarts_runs_the_hook_again(scene: Scene, nodes: RealNodes) -> None:
+    lines = scene(replicas=1)
+    pod = change_with_a_call(lines)
+    nodes.restart_kubelet("worker-1")
+    end_well(lines, pod)
+
+
+def test_the_operator_killed_in_the_middle(scene: Scene) -> None:
+    lines = scene()
+    pod = change_with_a_call(lines)
+    leader = f"-l voicekeys.dev/leader=true -n {HOME}"
+    lines.lab.kubectl("delete", "pod", *leader.split(), "--grace-period=0", "--force")
+    end_well(lines, pod)
+
+
+def test_a_forced_delete_is_no_end(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = change_with_a_call(lines)
+    lines.stage.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    told = lines.until("CallsDrained", "Unknown", "Unwitnessed")
+    assert pod in told["message"]
+    time.sleep(HOLD)
+    assert lines.cut(pod) == [], "the container runs on (K9)"
+    # Its end is believed at its deadline and one full grace, which is minutes.
+    assert lines.status()["agents"][0]["oldPods"][0]["name"] == pod
+
+
+def test_an_event_loop_that_is_blocked_holds_its_calls(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.post(pod, "block/8")
+    lines.change()
+    lines.draining(pod)
+    end_well(lines, pod)
+
+
+def test_a_new_key_that_does_not_start_costs_no_call(scene: Scene) -> None:
+    lines = scene(replicas=1, REFUSES="bad")
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.change("bad")
+    lines.until("Stalled", "True", "NewKeyRefused", 150)
+    assert lines.cut(pod) == []
+    assert lines.fresh() != []
+    lines.end(pod)
+
+
+def test_the_user_edits_the_deployment_meanwhile(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = change_with_a_call(lines)
+    lines.stage.kubectl("set", "env", f"deployment/{NAME}", "EDITED=yes")
+    end_well(lines, pod)
+
+
+def test_a_second_key_comes_while_the_first_still_drains(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = change_with_a_call(lines)
+    lines.until("Ready", "True")
+    (second,) = lines.fresh()
+    lines.begin(second, "two")
+    lines.change("third")
+    lines.draining(second)
+    time.sleep(HOLD)
+    assert lines.cut(pod) == lines.cut(second) == []
+    lines.end(second, "two")
+    entry = end_well(lines, pod)
+    assert entry["pods"] == 2
+
+
+def test_replicas_change_while_it_drains(scene: Scene) -> None:
+    lines = scene()
+    pod = change_with_a_call(lines)
+    lines.stage.kubectl("scale", f"deployment/{NAME}", "--replicas=4")
+    lines.stage.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=60s")
+    lines.stage.kubectl("scale", f"deployment/{NAME}", "--replicas=2")
+    end_well(lines, pod)
+
+
+def test_a_paused_deployment_waits_for_its_user(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.stage.kubectl("rollout", "pause", f"deployment/{NAME}")
+    lines.change()
+    lines.until("AgentsCurrent", "False", "WaitingForResume")
+    lines.stage.kubectl("rollout", "resume", f"deployment/{NAME}")
+    lines.draining(pod)
+    end_well(lines, pod)
+
+
+def test_a_call_longer_than_promised_is_told_as_forced_and_stops_further_restarts(scene: Scene) -> None:
+    lines = scene(replicas=1, drain={"mode": "HTTP", "maxCallDuration": "1s", "settle": "1s", "teardown": "1s"})
+    pod = change_with_a_call(lines)
+    lines.await_end(pod, 60)
+    entry = lines.finished()
+    assert entry["forced"] == 1
+    assert lines.condition("CallsForced")["reason"] == "Frozen"
+    assert lines.events("CallsForced")
+    lines.change("third")
+    lines.until("Stalled", "True", "Frozen")
+    lines.annotate("approve", "seen")
+    lines.finished()
+
+
+def test_a_leaked_call_is_waited_for_until_somebody_lets_it_go(scene: Scene) -> None:
+    lines = scene(replicas=1, MAX_CALL="1")
+    pod = change_with_a_call(lines)
+    time.sleep(HOLD)
+    assert lines.cut(pod) == []
+    lines.annotate("release", pod)
+    entry = lines.finished()
+    assert entry["forced"] == 1
+    assert any("1" in text for text in lines.events("PodReleased"))
+
+
+def test_vault_is_sealed_while_it_drains(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = change_with_a_call(lines)
+    lines.lab.vault.seal()
+    try:
+        time.sleep(HOLD)
+        assert lines.cut(pod) == []
+    finally:
+        lines.lab.vault.unseal()
+    end_well(lines, pod)
+
+
+def test_a_drained_node_lets_calls_end(scene: Scene, nodes: RealNodes) -> None:
+    lines = scene(replicas=1)
+    pod = lines.pods[0]
+    lines.begin(pod)
+    nodes.cordon("worker-1")
+    try:
+        lines.stage.kubectl("delete", "pod", pod, "--wait=false")  # what an eviction does, without its budget
+        lines.draining(pod)
+        time.sleep(HOLD)
+        assert lines.cut(pod) == []
+        lines.end(pod)
+        lines.await_end(pod)
+        assert lines.cut(pod) == []
+    finally:
+        nodes.uncordon("worker-1")
