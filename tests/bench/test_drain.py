@@ -74,17 +74,15 @@ def whole(ours: dict[str, Any], baseline_drops: int = 5) -> dict[str, Any]:
     good = {
         "rotations": 30,
         "dropped": 0,
+        "unplaced": 0,
         "auth_failures_on_live_calls": 0,
         "min_available_ratio": 1.0,
         "drain_latency_ms": {"p99": 90.0, "samples": 90},
         "calls_live_during_rotations": 4000,
     }
-    baseline = {**good, "dropped": baseline_drops}
-    return {
-        "rotations": 30,
-        "replicas": 3,
-        "arms": {"voicekeys": good | ours, **dict.fromkeys(report.BASELINES, baseline)},
-    }
+    baselines = dict.fromkeys(report.BASELINES, {**good, "dropped": baseline_drops})
+    arms = {"voicekeys": good | ours, **baselines}
+    return {"rotations": 30, "replicas": 3, "failures": [], "arms": arms}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +90,8 @@ def whole(ours: dict[str, Any], baseline_drops: int = 5) -> dict[str, Any]:
     [
         ({}, []),
         ({"dropped": 1}, ["dropped"]),
+        ({"unplaced": 1}, ["unplaced"]),
+        ({"rotations": 29}, ["rotations"]),
         ({"auth_failures_on_live_calls": 1}, ["auth_failures_on_live_calls"]),
         ({"min_available_ratio": 0.667}, ["min_available_ratio"]),
         ({"drain_latency_ms": {"p99": 250.1, "samples": 90}}, ["drain_latency_ms.p99"]),

@@ -46,7 +46,10 @@ def arms(longest: float, token: str) -> tuple[Arm, Arm, Arm]:
 
 
 def voicekeys(longest: float, token: str) -> Arm:
-    """Our arm: the hook that holds until the last call has ended. What arming puts on pods is written here by hand."""
+    """Our arm: the hook that holds until the last call has ended.
+
+    What arming puts on pods is written by hand, here and nowhere else.
+    """
     grace = int(longest) + SETTLE_SECONDS + TEARDOWN_SECONDS + 30
     hook = {
         "path": "/voicekeys/v1/drain",

@@ -35,12 +35,15 @@ def judged(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
     if "arms" in results:
         ours = results["arms"][OURS]
-        drained = results["replicas"] * (ours["rotations"] + ("long_drain" in results))
+        drained = results["replicas"] * results["rotations"]
         judge("dropped", "= 0", ours["dropped"], lambda it: it == 0)
+        judge("unplaced", "= 0", ours["unplaced"], lambda it: it == 0)
         judge("auth_failures_on_live_calls", "= 0", ours["auth_failures_on_live_calls"], lambda it: it == 0)
         judge("min_available_ratio", "≥ 1", ours["min_available_ratio"], lambda it: it >= 1)
         judge("drain_latency_ms.p99", f"≤ {LATENCY_MS:g}", ours["drain_latency_ms"]["p99"], lambda it: it <= LATENCY_MS)
         judge("drain_latency_ms.samples", f"= {drained}", ours["drain_latency_ms"]["samples"], lambda it: it == drained)
+        judge("rotations", f"= {results['rotations']}", ours["rotations"], lambda it: it == results["rotations"])
+        judge("failures", "= 0", len(results["failures"]), lambda it: it == 0)
         if results["rotations"] >= ROTATIONS:
             live = ours["calls_live_during_rotations"]
             judge("calls_live_during_rotations", f"≥ {LIVE_CALLS}", live, lambda it: it >= LIVE_CALLS)
@@ -49,6 +52,7 @@ def judged(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
         held = [call for call in long["calls"] if call["outcome"] == "completed"]
         judge("long_drain.completed", "= 2", len(held), lambda it: it == 2)
         judge("long_drain.auth_failures_on_live_calls", "= 0", long["auth_failures_on_live_calls"], lambda it: it == 0)
+        judge("long_drain.other_calls.dropped", "= 0", long["other_calls"]["dropped"], lambda it: it == 0)
     return found
 
 

@@ -19,12 +19,15 @@ from tests.bench.drain.provider import ProviderProcess
 from tests.bench.drain.records import Call, Outcome, read
 from tests.bench.drain.rotations import Rotation, rotate
 from tests.bench.drain.world import NAMESPACE, Journal, World, agent_image, require
+from tests.bench.processes import cpu_by_name, spent_since
 from tests.lab.nodes import RealNodes
+from tests.lab.processes import LabError
 
-SETUP_SECONDS = 150
-ROUND_SECONDS = 110
-"""Beside warming up and the longest call, on two quiet cores."""
+SETUP_SECONDS = 90
+ROUND_SECONDS = 60
+"""Of one rotation of each arm, beside warming up and the longest call."""
 Say = Callable[[str], None]
+LoadMaker = Callable[[str], LoadProcess]
 
 
 @dataclass(frozen=True)
@@ -61,75 +64,92 @@ class Plan:
 
 
 class Run:
-    """One run in a world that stands."""
+    """One run in a world that stands.
 
-    def __init__(self, world: World, load: LoadProcess, plan: Plan, say: Say) -> None:
+    Args:
+        world: with the arms in it.
+        arms: ours first.
+        load: makes the process that places calls; one for each part of the run.
+        plan: what is measured.
+        say: gets lines of progress.
+    """
+
+    def __init__(self, world: World, arms: tuple[Arm, ...], load: LoadMaker, plan: Plan, say: Say) -> None:
         self.world = world
-        self.load = load
+        self.arms = arms
         self.plan = plan
         self.say = say
-        self.arms = arms(plan.longest_call, secrets.token_urlsafe(24))
         self.rotations: list[Rotation] = []
-        self.results: dict[str, Any] = {}
+        self.failures: list[str] = []
+        self.book = Path()
+        self._make_load = load
 
     def measure(self) -> dict[str, Any]:
         """Rotate the arms in turns, then drain for a long call, and give the results."""
-        begun, load_average = time.time(), os.getloadavg()[0]
-        for number in range(1, self.plan.rotations + 1):
-            for arm in self.arms:
-                self._rotate(arm, number)
+        begun, load_average, cpu = time.time(), os.getloadavg()[0], cpu_by_name()
+        found: dict[str, Any] = {}
+        if self.plan.rotations:
+            found |= self._compare()
         if self.plan.long_call:
-            ours = self.arms[0]
-            self.results["long_drain"] = long_drain(self.world, self.load, ours, self.plan.long_call, self.say)
-        if self.plan.rotations or self.plan.long_call:
-            self.say("waiting for the last calls …")
-            self.results |= self.load.stop()
-        self._count()
-        self.results |= {
+            with self._make_load("long") as load:
+                found["long_drain"] = long_drain(self.world, load, self.arms[0], self.plan.long_call, self.say)
+        spent = {name: round(seconds, 1) for name, seconds in spent_since(cpu).items()}
+        return found | {
             "seconds": round(time.time() - begun),
             "machine": {
                 "cpus": os.cpu_count(),
                 "load_average_before_and_after": [round(load_average, 1), round(os.getloadavg()[0], 1)],
+                "cpu_seconds": spent,
             },
         }
-        return self.results
 
-    def _rotate(self, arm: Arm, number: int) -> None:
-        self.load.place_on(arm.app)
+    def _compare(self) -> dict[str, Any]:
+        with self._make_load("rotations") as load:
+            self.book = load.settings.book
+            for number in range(1, self.plan.rotations + 1):
+                for arm in self.arms:
+                    self._rotate(load, arm, number)
+            self.say("waiting for the last calls …")
+            own = load.stop()
+        return {"arms": {arm.name: self._count(arm) for arm in self.arms}, "failures": self.failures, **own}
+
+    def _rotate(self, load: LoadProcess, arm: Arm, number: int) -> None:
+        load.place_on(arm.app)
         time.sleep(self.plan.warm_up)
-        rotation = rotate(self.world, arm, self.plan.longest)
+        name = f"rotation {number}/{self.plan.rotations} {arm.name}"
+        try:
+            rotation = rotate(self.world, arm, self.plan.longest)
+        except LabError as error:
+            # It is reported, and the others are measured all the same.
+            self.failures.append(f"{name}: {error}")
+            self.say(f"{name}: FAILED: {error}")
+            return
         self.rotations.append(rotation)
         calls = [call for call in self._calls(arm) if call.was_live(rotation.began, rotation.ended)]
         dropped = sum(call.outcome is Outcome.DROPPED for call in calls)
-        load = os.getloadavg()[0]
         self.say(
-            f"rotation {number}/{self.plan.rotations} {arm.name}: {rotation.seconds:.1f} s, {len(calls)} calls ended "
-            f"so far that were live in it, {dropped} dropped (load average {load:.1f})"
+            f"{name}: {rotation.seconds:.1f} s; of the calls live in it {len(calls)} have ended, {dropped} dropped "
+            f"(load average {os.getloadavg()[0]:.1f})"
         )
 
     def _calls(self, arm: Arm) -> list[Call]:
-        calls, _ = read(self.load.settings.book)
-        return [call for call in calls if call.arm == arm.app and not call.long]
+        return [call for call in read(self.book)[0] if call.arm == arm.app]
 
-    def _count(self) -> None:
-        """The numbers of each arm, once all calls have ended."""
-        checks = self.world.provider.counts()
-        _, pods = read(self.load.settings.book)
-        for arm in self.arms if self.plan.rotations else ():
-            calls, own = self._calls(arm), [each for each in self.rotations if each.arm == arm.name]
-            names = {call.call for call in calls}
-            heard = [each for each in self.world.journal.all(arm.name, "ended") if each.details["call"] in names]
-            told = checks.get(arm.name, {"checks": 0, "refused": 0, "calls": {}})
-            self.results.setdefault("arms", {})[arm.name] = {
-                **results.of_rotations(own),
-                **results.of_calls(calls, own),
-                "key_checks": told["checks"],
-                "auth_failures_on_live_calls": told["refused"],
-                "calls_with_auth_failures": len(told["calls"]),
-                **results.of_audio(calls, heard),
-                **results.of_pods([each for each in pods if each.arm == arm.app], own, self.plan.replicas),
-                **results.of_drains(self.world.journal.all(arm.name, "sigterm")),
-            }
+    def _count(self, arm: Arm) -> dict[str, Any]:
+        """The numbers of an arm, once all calls have ended."""
+        calls, own = self._calls(arm), [each for each in self.rotations if each.arm == arm.name]
+        pods = [each for each in read(self.book)[1] if each.arm == arm.app]
+        told = self.world.provider.counts().get(arm.name, {"checks": 0, "refused": 0, "calls": {}})
+        return {
+            **results.of_rotations(own),
+            **results.of_calls(calls, own),
+            "key_checks": told["checks"],
+            "auth_failures_on_live_calls": told["refused"],
+            "calls_with_auth_failures": len(told["calls"]),
+            **results.of_audio(calls, self.world.journal.all(arm.name, "ended")),
+            **results.of_pods(pods, own, self.plan.replicas),
+            **results.of_drains(self.world.journal.all(arm.name, "sigterm")),
+        }
 
 
 def measure(plan: Plan, say: Say = print) -> dict[str, Any]:
@@ -144,20 +164,24 @@ def measure(plan: Plan, say: Say = print) -> dict[str, Any]:
             world = World(nodes, provider, journal, plan.replicas)
             say("installing the operator")
             world.install_operator(folder, say)
-            settings = _load_settings(world, plan, host, name)
-            with LoadProcess(settings) as load:
-                run = Run(world, load, plan, say)
-                say(f"making {len(run.arms)} arms of {plan.replicas} agents")
-                world.make_arms(run.arms, plan.longest_call)
-                measured = run.measure()
+            say(f"making three arms of {plan.replicas} agents each")
+            all_arms = arms(plan.longest_call, secrets.token_urlsafe(24))
+            world.make_arms(all_arms, plan.longest_call)
+            measured = Run(world, all_arms, _load_maker(world, plan, folder), plan, say).measure()
             nodes.processes.check()
             nodes.lab.processes.check()
             return {"benchmark": "drain", **asdict(plan), **measured}
 
 
-def _load_settings(world: World, plan: Plan, host: str, folder: str) -> Settings:
-    lab = world.lab
-    # sipp takes the port after next as well.
-    media = (lab.ports.take(), lab.ports.take())
-    rates = (plan.rate, plan.shortest, plan.longest)
-    return Settings(lab.api_url, str(lab.ca_file), lab.admin_token, NAMESPACE, host, folder, *rates, media)
+def _load_maker(world: World, plan: Plan, folder: Path) -> LoadMaker:
+    lab, host = world.lab, world.nodes.network.address
+
+    def make(name: str) -> LoadProcess:
+        own = folder / name
+        own.mkdir()
+        media = (lab.ports.take(), lab.ports.take())
+        rates = (plan.rate, plan.shortest, plan.longest)
+        cluster = (lab.api_url, str(lab.ca_file), lab.admin_token, NAMESPACE)
+        return LoadProcess(Settings(*cluster, host, str(own), *rates, media))
+
+    return make
