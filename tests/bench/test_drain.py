@@ -80,7 +80,7 @@ def whole(ours: dict[str, Any], baseline_drops: int = 5) -> dict[str, Any]:
         "drain_latency_ms": {"p99": 90.0, "samples": 90},
         "calls_live_during_rotations": 4000,
     }
-    baselines = dict.fromkeys(report.BASELINES, {**good, "dropped": baseline_drops})
+    baselines = {name: {**good, "dropped": baseline_drops} for name in report.BASELINES}
     arms = {"voicekeys": good | ours, **baselines}
     return {"rotations": 30, "replicas": 3, "failures": [], "arms": arms}
 

@@ -21,7 +21,8 @@ TRIES = 20
 RETRY_SECONDS = 0.1
 SILENT_SECONDS = 5.0
 """A caller who hears nothing for so long hangs up: the call was dropped."""
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, connect=3)
+CONNECT_SECONDS = 3.0
+"""Within which a pod must take a call; then the next is tried."""
 
 
 class Streams:
@@ -30,7 +31,9 @@ class Streams:
     def __init__(self, cluster: Cluster, book: Book) -> None:
         self._cluster = cluster
         self._book = book
-        self._session = aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=0)
+        )
 
     async def call(self, name: str, arm: str, seconds: float, *, long: bool = False) -> None:
         """Place one call and see it to its end, which the caller makes after so many seconds."""
@@ -53,29 +56,26 @@ class Streams:
     async def _hold(self, call: Call, pod: str, seconds: float) -> bool:
         """Hold the call with a pod; False when the pod does not take it."""
         try:
-            stream = await self._session.ws_connect(f"http://{pod}:{PORT}/", headers={CALL_HEADER: call.call})
+            async with asyncio.timeout(CONNECT_SECONDS):
+                stream = await self._session.ws_connect(f"http://{pod}:{PORT}/", headers={CALL_HEADER: call.call})
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
         call.pod = pod
         call.began = time.time()
         meter = Meter()
         speaking = asyncio.create_task(_speak(stream))
-        try:
-            async with asyncio.timeout(seconds):
-                call.why = await _listen(stream, meter)
-            call.outcome = Outcome.DROPPED
-        except TimeoutError:
-            call.outcome = Outcome.COMPLETED
-        finally:
-            speaking.cancel()
+        # Not cancelled at its end: a cancelled receive leaves a stream that does not wait for the answer to its close.
+        hearing = asyncio.create_task(_listen(stream, meter))
+        await asyncio.wait([hearing], timeout=seconds)
         meter.end()
         call.ended = time.time()
+        speaking.cancel()
+        call.why = hearing.result() if hearing.done() else await _hang_up(stream)
+        await hearing
         if stream.close_code == TRY_AGAIN and not meter.frames:
             call.began = 0.0
             return False
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-            async with asyncio.timeout(SILENT_SECONDS):
-                await stream.close()
+        call.outcome = Outcome.DROPPED if call.why else Outcome.COMPLETED
         call.frames, call.lost, call.gap_ms = meter.frames, meter.lost, round(1000 * meter.gap, 1)
         return True
 
@@ -94,6 +94,14 @@ async def _listen(stream: aiohttp.ClientWebSocketResponse, meter: Meter) -> str:
         if message.type is not aiohttp.WSMsgType.BINARY:
             return f"{message.type.name} {stream.close_code or ''}".strip()
         meter.take(stream_number(message.data))
+
+
+async def _hang_up(stream: aiohttp.ClientWebSocketResponse) -> str:
+    """Close a stream; when nobody answers, the agent was gone before: return that."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(SILENT_SECONDS):
+            await stream.close()
+    return "" if stream.close_code == aiohttp.WSCloseCode.OK else "close unanswered"
 
 
 async def _speak(stream: aiohttp.ClientWebSocketResponse) -> None:

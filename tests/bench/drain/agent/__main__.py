@@ -19,13 +19,13 @@ from voicekeys import agent
 from . import sip, stream
 from .talk import Talk
 
-DRAIN_PORT = 9909
 SERVICE_RESTART = 1012
 
 
 def drain_of() -> dict[str, Any]:
     """Ask the contract, as anybody would, when the drain began and when its settle window ended; Unix times."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{DRAIN_PORT}/voicekeys/v1/calls", timeout=2) as answer:
+    port = os.environ["VOICEKEYS_DRAIN_PORT"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/voicekeys/v1/calls", timeout=2) as answer:
         said = json.load(answer)
     drain = said["drain"] or {}
     moments = {"drain_began": drain.get("startedTime"), "settle_ended": drain.get("settleEndTime")}
@@ -48,7 +48,7 @@ async def main() -> None:
     if has_library:
         agent.serve()
         agent.guard()
-    streams = await stream.listen(talk)
+    streams = await stream.listen(env["POD_IP"], talk)
     user_agent = await sip.serve(env["POD_IP"], talk)
     talk.tell("started")
     at = await stop

@@ -74,7 +74,7 @@ class Dialog:
         self._call_id = call_id
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind(("0.0.0.0", 0))
+        self._socket.bind((user_agent.host, 0))
         self.media = (user_agent.host, self._socket.getsockname()[1])
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket.fileno(), self._receive)
@@ -166,5 +166,5 @@ class UserAgent(asyncio.DatagramProtocol):
 async def serve(host: str, talk: Talk) -> asyncio.BaseTransport:
     """Serve SIP; `host` is the pod's own address."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: UserAgent(host, talk), ("0.0.0.0", PORT))
+    transport, _ = await loop.create_datagram_endpoint(lambda: UserAgent(host, talk), (host, PORT))
     return transport

@@ -65,12 +65,12 @@ async def answer(connection: ServerConnection, talk: Talk) -> None:
         talk.ended(call_id, "stream", str(connection.close_code), meter)
 
 
-async def listen(talk: Talk) -> Server:
-    """Serve streams, and the readiness probe."""
+async def listen(host: str, talk: Talk) -> Server:
+    """Serve streams, and the readiness probe; `host` is the pod's own address."""
     # The library's own pings would end a stream on a machine that is busy for 20 s.
     return await serve(
         lambda connection: answer(connection, talk),
-        "0.0.0.0",
+        host,
         PORT,
         compression=None,
         ping_interval=None,
