@@ -45,10 +45,9 @@ def long_drain(world: World, load: LoadProcess, arm: Arm, minutes: float, say: C
     }
 
 
-def _told(calls: Sequence[Call], changed: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": call.kind,
+def _told(calls: Sequence[Call], changed: float) -> dict[str, dict[str, Any]]:
+    return {
+        call.kind: {
             "outcome": call.outcome,
             "why": call.why,
             "seconds": round(call.ended - call.began, 1),
@@ -58,7 +57,7 @@ def _told(calls: Sequence[Call], changed: float) -> list[dict[str, Any]]:
             "max_audio_gap_ms": call.gap_ms,
         }
         for call in calls
-    ]
+    }
 
 
 def _refused(world: World, arm: Arm) -> int:

@@ -49,7 +49,7 @@ def judged(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
             judge("calls_live_during_rotations", f"≥ {LIVE_CALLS}", live, lambda it: it >= LIVE_CALLS)
     if "long_drain" in results:
         long = results["long_drain"]
-        held = [call for call in long["calls"] if call["outcome"] == "completed"]
+        held = [call for call in long["calls"].values() if call["outcome"] == "completed"]
         judge("long_drain.completed", "= 2", len(held), lambda it: it == 2)
         judge("long_drain.auth_failures_on_live_calls", "= 0", long["auth_failures_on_live_calls"], lambda it: it == 0)
         judge("long_drain.other_calls.dropped", "= 0", long["other_calls"]["dropped"], lambda it: it == 0)

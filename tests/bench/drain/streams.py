@@ -31,9 +31,9 @@ class Streams:
     def __init__(self, cluster: Cluster, book: Book) -> None:
         self._cluster = cluster
         self._book = book
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=0)
-        )
+        # As many connections as there are calls.
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), connector=connector)
 
     async def call(self, name: str, arm: str, seconds: float, *, long: bool = False) -> None:
         """Place one call and see it to its end, which the caller makes after so many seconds."""
