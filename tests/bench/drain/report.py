@@ -66,7 +66,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [f"{key:36}" + "".join(f"{_shown(arm[key]):>18}" for arm in arms.values()) for key in rows]
         lines.append("")
     for key, value in flat({name: value for name, value in results.items() if name not in HIDDEN}):
-        lines.append(f"{key:36}{_shown(value):>18}")
+        lines.append(f"{key:52}{_shown(value):>12}")
     lines.append("")
     for key, verdict in judged(results).items():
         reached = "reached" if verdict["met"] else "MISSED"

@@ -170,7 +170,8 @@ def measure(plan: Plan, say: Say = print) -> dict[str, Any]:
             measured = Run(world, all_arms, _load_maker(world, plan, folder), plan, say).measure()
             nodes.processes.check()
             nodes.lab.processes.check()
-            return {"benchmark": "drain", **asdict(plan), **measured}
+            version = nodes.lab.api("GET", "/version")["gitVersion"]
+            return {"benchmark": "drain", **asdict(plan), "kubernetes": version, **measured}
 
 
 def _load_maker(world: World, plan: Plan, folder: Path) -> LoadMaker:
