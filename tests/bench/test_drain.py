@@ -46,6 +46,7 @@ def test_a_call_that_nobody_took_was_never_live() -> None:
 
 def test_with_a_dropped_call_there_is_a_rate_and_no_bound() -> None:
     found = results.of_calls([a_call(101, 110, Outcome.DROPPED), *[a_call(101, 110)] * 3], [ROTATION])
+    assert sum(found["dropped_because"].values()) == 1
     assert (found["dropped"], found["drop_rate"], found["drop_rate_below_at_95_percent"]) == (1, 0.25, None)
 
 

@@ -60,7 +60,7 @@ def table(results: dict[str, Any]) -> str:
     """Write the table: a column for each arm, then what is of the whole run, then the targets."""
     lines = []
     if "arms" in results:
-        arms = {name: dict(flat(arm)) for name, arm in results["arms"].items()}
+        arms = {name: dict(flat(_without_reasons(arm))) for name, arm in results["arms"].items()}
         lines.append(f"{'':36}" + "".join(f"{name:>18}" for name in arms))
         rows = next(iter(arms.values()))
         lines += [f"{key:36}" + "".join(f"{_shown(arm[key]):>18}" for arm in arms.values()) for key in rows]
@@ -74,6 +74,11 @@ def table(results: dict[str, Any]) -> str:
     if why := invalid(results):
         lines.append(f"\nINVALID: {why}")
     return "\n".join(lines)
+
+
+def _without_reasons(arm: dict[str, Any]) -> dict[str, Any]:
+    """The rows that every arm has."""
+    return {name: value for name, value in arm.items() if name != "dropped_because"}
 
 
 def _shown(value: Any) -> str:

@@ -28,6 +28,9 @@ def of_calls(calls: Sequence[Call], rotations: Sequence[Rotation]) -> dict[str, 
         "calls_started": len(calls),
         "completed": outcomes[Outcome.COMPLETED],
         "dropped": outcomes[Outcome.DROPPED],
+        "dropped_because": dict(
+            Counter(f"{each.kind}: {each.why}" for each in calls if each.outcome is Outcome.DROPPED)
+        ),
         "unplaced": outcomes[Outcome.UNPLACED],
         "refused_then_retried": sum(call.retries > 0 and call.outcome is not Outcome.UNPLACED for call in calls),
         "calls_live_during_rotations": len(live),

@@ -21,8 +21,11 @@ TRIES = 20
 RETRY_SECONDS = 0.1
 SILENT_SECONDS = 5.0
 """A caller who hears nothing for so long hangs up: the call was dropped."""
+ANSWER_SECONDS = 16.0
+"""Within which an agent must answer a close: see dispatcher.py."""
 CONNECT_SECONDS = 3.0
 """Within which a pod must take a call; then the next is tried."""
+CLOSING = aiohttp.ClientWSTimeout(ws_close=ANSWER_SECONDS)
 
 
 class Streams:
@@ -57,7 +60,9 @@ class Streams:
         """Hold the call with a pod; False when the pod does not take it."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                stream = await self._session.ws_connect(f"http://{pod}:{PORT}/", headers={CALL_HEADER: call.call})
+                stream = await self._session.ws_connect(
+                    f"http://{pod}:{PORT}/", headers={CALL_HEADER: call.call}, timeout=CLOSING
+                )
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
         call.pod = pod
@@ -99,7 +104,7 @@ async def _listen(stream: aiohttp.ClientWebSocketResponse, meter: Meter) -> str:
 async def _hang_up(stream: aiohttp.ClientWebSocketResponse) -> str:
     """Close a stream; when nobody answers, the agent was gone before: return that."""
     with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-        async with asyncio.timeout(SILENT_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             await stream.close()
     return "" if stream.close_code == aiohttp.WSCloseCode.OK else "close unanswered"
 
