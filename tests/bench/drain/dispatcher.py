@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tests.bench.drain.records import Book
 
 LOOPBACK = "127.0.0.1"
-PATIENCE_SECONDS = 1.4
-"""A pod that has not answered an INVITE when sipp sends it for the third time is passed over."""
+PATIENCE_SECONDS = 3.4
+"""A pod that has not answered an INVITE when sipp sends it for the fourth time is passed over, and not tried again."""
 ANSWER_SECONDS = 16.0
 """Within which a pod must answer BYE, which sipp repeats: on a busy machine a live agent may be slow."""
 TRIES = 20
@@ -43,6 +43,7 @@ class Leg:
     pod: str = ""
     sent: float = 0.0
     tried: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
     hung_up: float = 0.0
     answered: bytes = b""
 
@@ -122,13 +123,14 @@ class Dispatcher:
         if leg.answered:
             self._callers.transport.sendto(leg.answered, leg.caller)
         elif leg.pod and time.monotonic() - leg.sent > PATIENCE_SECONDS:
+            leg.silent.add(leg.pod)
             self._pass_over(leg)
         elif leg.pod:
             self._agents.transport.sendto(self._with_media(data, self._host, leg.relay.port), (leg.pod, PORT))
 
     def _place(self, leg: Leg) -> None:
         """Send an INVITE to a pod that has not refused it; when all have, begin anew a little later."""
-        pod = self._cluster.choose(leg.call.arm, leg.tried)
+        pod = self._cluster.choose(leg.call.arm, leg.tried | leg.silent)
         if pod is None:
             leg.tried.clear()
             self._pass_over(leg)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PORT = 5060
 SILENT_SECONDS = 10.0
 """A caller who is not heard for so long has gone (RFC 4028 is what a real one would use)."""
+ANSWERED_SECONDS = 32.0
+"""For which a BYE that comes again is answered as before (RFC 3261, timer J)."""
 ECHOED = {"via", "from", "to", "call-id", "cseq"}
 Address = tuple[str, int]
 _sources = itertools.count(1)
@@ -117,6 +119,7 @@ class UserAgent(asyncio.DatagramProtocol):
         self.host = host
         self.talk = talk
         self.dialogs: dict[str, Dialog] = {}
+        self._ended: set[str] = set()
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,7 +145,7 @@ class UserAgent(asyncio.DatagramProtocol):
         if method == "INVITE":
             return self._invite(call_id, body)
         if method == "BYE":
-            return ("200 OK" if self.hang_up(call_id, "bye") else "481 Call/Transaction Does Not Exist"), [], ""
+            return self._bye(call_id), [], ""
         return ("200 OK" if method == "OPTIONS" else ""), [], ""
 
     def _invite(self, call_id: str, body: str) -> tuple[str, list[str], str]:
@@ -154,6 +157,12 @@ class UserAgent(asyncio.DatagramProtocol):
                 return "503 Service Unavailable", [f"Retry-After: {refused.retry_after}"], ""
         extra = [f"Contact: <sip:agent@{self.host}:{PORT}>", "Content-Type: application/sdp"]
         return "200 OK", extra, sdp(self.dialogs[call_id].media)
+
+    def _bye(self, call_id: str) -> str:
+        if self.hang_up(call_id, "bye"):
+            self._ended.add(call_id)
+            asyncio.get_running_loop().call_later(ANSWERED_SECONDS, self._ended.discard, call_id)
+        return "200 OK" if call_id in self._ended else "481 Call/Transaction Does Not Exist"
 
     def hang_up(self, call_id: str, why: str) -> bool:
         """End a call; False when there is no such call."""
