@@ -1,4 +1,4 @@
-"""`hatch run bench sync`: what the operator costs, on a lab of its own, as a table and as JSON."""
+"""`hatch run bench sync`: what the operator costs. `hatch run bench drain`: are calls cut? A table each, and JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import report, sync
+from tests.bench import drain_command, report, sync
 from tests.bench.environment import image_python
 from tests.bench.world import Sizes
 
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--profile", type=Path, metavar="FILE", help="run under cProfile: FILE.1, and FILE.2 after restart"
     )
+    drain_command.add_to(kinds)
     return made
 
 
@@ -55,6 +56,11 @@ def _say(line: str) -> None:
 def main() -> int:
     """Run what was asked for; the exit code is 1 when a target is missed."""
     args = parser().parse_args()
+    return drain_command.run(args, _say) if args.kind == "drain" else run_sync(args)
+
+
+def run_sync(args: argparse.Namespace) -> int:
+    """Measure sync; 1 when a target is missed."""
     sizes = [(args.bindings, args.paths)]
     if args.small:
         sizes, args.idle, args.interval = [(1_000, 100)], 180.0, 60
