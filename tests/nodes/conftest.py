@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from tests.lab import LabError
 from tests.lab.binaries import find_binaries
 from tests.lab.nodes import RealNodes, images
 from tests.lab.nodes.requirements import BINARIES, missing
 from tests.nodes import lines, pods
+from tests.nodes.install import overlay
 from tests.nodes.stage import Stage
 from tests.nodes.witness import Witness
-from tests.reconcilers.harness import HOME, NOTIFY_KEY, ROOT
+from tests.reconcilers.harness import HOME, NOTIFY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,21 +98,6 @@ def operator(nodes: RealNodes, tmp_path_factory: pytest.TempPathFactory) -> Iter
     nodes.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
     yield
     nodes.lab.kubectl("-n", HOME, "delete", "deployment", "voicekeys-operator", "--wait=false")
-
-
-def overlay(folder: Path) -> Path:
-    """Write what a lab must change of deploy/: the image is on the nodes already, and there is nowhere to pull it."""
-    patch = [{"op": "add", "path": "/spec/template/spec/containers/0/imagePullPolicy", "value": "Never"}]
-    # kustomize takes no absolute paths.
-    up = "../" * (len(folder.resolve().parts) - 1)
-    document = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [f"{up}{str(ROOT / 'deploy').lstrip('/')}"],
-        "patches": [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump(patch)}],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
-    return folder
 
 
 @pytest.fixture(scope="module")

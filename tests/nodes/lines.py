@@ -54,9 +54,9 @@ class Lines:
         target = {"target": {"data": {"API_KEY": "api_key"}}, "agents": agents, "rollout": rollout}
         self.lab.apply(objects.binding(stage.namespace, KEY, f"{stage.namespace}/{KEY}", stage.namespace, **target))
         if drain["mode"] == "HTTP":  # admission takes the token from there
-            eventually(lambda: self.status().get("conditions"), "the binding's first status", 60)
+            eventually(lambda: self.agent().get("drainToken"), "a token in the binding's status", 60)
         self.pods = self._deploy(env)
-        eventually(lambda: self.agent().get("drainToken"), "a token in the status", 60)
+        eventually(lambda: self.agent().get("digest"), "the workload in the binding's status", 60)
 
     def _deploy(self, env: dict[str, str]) -> list[str]:
         variables = [{"name": name, "value": value} for name, value in env.items()]

@@ -13,13 +13,13 @@ from tests.bench.drain import sipp
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROTATIONS, REPLICAS, MINUTES = 2, 3, 1
+ROTATIONS, REPLICAS = 1, 2
 
 
 @pytest.mark.skipif(sipp.missing() is not None, reason=str(sipp.missing()))
 def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "drain.json"
-    sizes = f"--rotations {ROTATIONS} --replicas {REPLICAS} --longest 20 --warm-up 8 --long-call {MINUTES}"
+    sizes = f"--rotations {ROTATIONS} --replicas {REPLICAS} --rate 2 --longest 15 --warm-up 6"
     monkeypatch.setattr("sys.argv", ["bench", "drain", *sizes.split(), "--json", str(file)])
     bench.main()
     run = json.loads(file.read_text())
@@ -40,11 +40,3 @@ def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run["sipp"]["successful"] == sum(kind["completed"] for kind in sip)
     assert run["sipp"]["failed"] == sum(kind["started"] - kind["completed"] for kind in sip)
     assert run["arms"]["sleep_prestop"]["auth_failures_on_live_calls"] > 0, "the provider refuses nobody"
-
-    long = run["long_drain"]
-    calls = long["calls"]
-    assert {kind: call["outcome"] for kind, call in calls.items()} == {"sip": "completed", "stream": "completed"}
-    assert min(call["seconds"] for call in calls.values()) >= 60 * MINUTES - 1
-    last_end = max(call["seconds_after_key_change"] for call in calls.values())
-    assert long["rotation_seconds"] > last_end - 1, "the change was told finished with a call on the old key"
-    assert long["other_calls"]["dropped"] == 0

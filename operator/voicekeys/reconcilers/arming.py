@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from voicekeys.api.binding import DrainMode, Inject
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.names import ARM_ANNOTATION, TRIGGER_PREFIX
+from voicekeys.api.status import AgentStatus
 from voicekeys.model.verdict import Verdict
 from voicekeys.model.workload import parse_pod
 from voicekeys.policies import arming as policy
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from voicekeys.api.status import AgentStatus, BindingStatus
+    from voicekeys.api.binding import Agent
+    from voicekeys.api.status import BindingStatus
     from voicekeys.model.workload import Pod, Workload
     from voicekeys.reconcilers.calls import Calls
     from voicekeys.reconcilers.case import Case
@@ -72,8 +74,16 @@ class Arming:
         if drain.mode is DrainMode.GAUGE:
             case.draft.status = self._with_image(case.draft.status)
         if drain.mode in _WITH_TOKEN and recorded.drain_token is None:
-            return replace(recorded, drain_token=secrets.token_urlsafe(TOKEN_BYTES))
+            return replace(recorded, drain_token=_token())
         return recorded
+
+    @staticmethod
+    def expected(agent: Agent, recorded: AgentStatus | None) -> AgentStatus | None:
+        """Have a token for a workload that does not exist yet: admission gives it to the very first pods."""
+        if agent.drain is None or agent.drain.mode not in _WITH_TOKEN:
+            return recorded
+        known = recorded if recorded is not None else AgentStatus(agent.kind, agent.name)
+        return replace(known, drain_token=_token()) if known.drain_token is None else known
 
     def _with_image(self, status: BindingStatus) -> BindingStatus:
         image = self._image() or status.gauge_image
@@ -206,6 +216,10 @@ class Arming:
             await self._cluster.annotate_template(*at, triggers)
         else:
             await self._cluster.arm_template(*at, arming, triggers)
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def _template(workload: Workload) -> Mapping[str, Any]:

@@ -125,4 +125,4 @@ class Leftovers:
 
 def _is_behind(status: AgentStatus, wanted: Wanted) -> bool:
     """Whether an agent's pods may have other data than the wanted one."""
-    return status.digest != wanted.digest or status.diverged_time is not None
+    return status.digest is not None and (status.digest != wanted.digest or status.diverged_time is not None)

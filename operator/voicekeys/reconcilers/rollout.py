@@ -106,7 +106,8 @@ class Rollouts:
             workload = workloads.get(agent)
             if workload is None:
                 left_over = status and self._leftovers.of_gone(observed, draft, wanted, status)
-                taken.append(Taken(agent, missing(observed, agent), left_over))
+                # Its first pods may come before the next reconcile, and want their token.
+                taken.append(Taken(agent, missing(observed, agent), self._arming.expected(agent, left_over)))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
@@ -148,7 +149,10 @@ class Rollouts:
         return now
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
-        recorded = self._arming.prepared(case, self._recorded(case, status))
+        token = status.drain_token if status is not None else None
+        if status is not None and status.digest is None:
+            status = None  # a workload that was only expected
+        recorded = self._arming.prepared(case, replace(self._recorded(case, status), drain_token=token))
         warn(case)
         self._arming.warn(case, recorded)
         workload, name = case.workload, case.observed.name

@@ -10,9 +10,6 @@ from tests.bench.drain.follow import ARM_LABEL
 
 IMAGE = "voicekeys.lab/bench-agent:1"
 SECRET_KEY = "PROVIDER_API_KEY"
-DRAIN_PORT = 9909
-SETTLE_SECONDS = 5
-TEARDOWN_SECONDS = 10
 DEFAULT_GRACE = 30
 SLEEP_SECONDS = 10
 Object = dict[str, Any]
@@ -40,30 +37,14 @@ class Arm:
         return self.name.replace("_", "-")
 
 
-def arms(longest: float, token: str) -> tuple[Arm, Arm, Arm]:
-    """Return the arms, ours first, for calls of at most `longest` seconds; `token` guards our drain."""
-    return voicekeys(longest, token), Arm("rollout_restart"), sleep_prestop()
+def arms() -> tuple[Arm, Arm, Arm]:
+    """Return the arms, ours first."""
+    return voicekeys(), Arm("rollout_restart"), sleep_prestop()
 
 
-def voicekeys(longest: float, token: str) -> Arm:
-    """Our arm: the hook that holds until the last call has ended.
-
-    What arming puts on pods is written by hand, here and nowhere else.
-    """
-    grace = int(longest) + SETTLE_SECONDS + TEARDOWN_SECONDS + 30
-    hook = {
-        "path": "/voicekeys/v1/drain",
-        "port": DRAIN_PORT,
-        "httpHeaders": [{"name": "X-Voicekeys-Token", "value": token}],
-    }
-    env = {
-        "LIBRARY": "on",
-        "VOICEKEYS_DRAIN_TOKEN": token,
-        "VOICEKEYS_DRAIN_PORT": str(DRAIN_PORT),
-        "VOICEKEYS_SETTLE_SECONDS": str(SETTLE_SECONDS),
-        "VOICEKEYS_GRACE_SECONDS": str(grace),
-    }
-    return Arm("voicekeys", grace, {"httpGet": hook}, env)
+def voicekeys() -> Arm:
+    """Our arm: an agent that uses the library. Its hook and its grace are the API server's, by the binding."""
+    return Arm("voicekeys", env={"LIBRARY": "on"})
 
 
 def sleep_prestop() -> Arm:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 import time
 from collections.abc import Callable
@@ -165,7 +164,7 @@ def measure(plan: Plan, say: Say = print) -> dict[str, Any]:
             say("installing the operator")
             world.install_operator(folder, say)
             say(f"making three arms of {plan.replicas} agents each")
-            all_arms = arms(plan.longest_call, secrets.token_urlsafe(24))
+            all_arms = arms()
             world.make_arms(all_arms, plan.longest_call)
             measured = Run(world, all_arms, _load_maker(world, plan, folder), plan, say).measure()
             nodes.processes.check()

@@ -13,7 +13,7 @@ from tests.bench.drain.sipp import missing as sipp_missing
 from tests.lab.nodes import RealNodes, images
 from tests.lab.nodes.requirements import missing as nodes_missing
 from tests.lab.processes import LabError, eventually
-from tests.nodes.test_operator import overlay
+from tests.nodes.install import overlay
 from tests.nodes.witness import Event, Witness
 from tests.reconcilers import objects
 
@@ -83,6 +83,7 @@ class World:
         self._bind(arms[0], longest)
         secret = f"/api/v1/namespaces/{NAMESPACE}/secrets/{arms[0].app}"
         eventually(lambda: self.lab.cluster.exists(secret), "the Secret of the binding", 60)
+        eventually(lambda: self._agent(arms[0]).get("drainToken"), "a token for the agent's pods", 60)
         env = {"PROVIDER": self.provider.address, "WITNESS": self.journal.address}
         for arm in arms:
             if arm is not arms[0]:
@@ -91,7 +92,10 @@ class World:
                 self.apply(each)
         for arm in arms:
             self.kubectl("rollout", "status", f"deployment/{arm.app}", "--timeout=180s")
-        eventually(lambda: self.status(arms[0]).get("agents"), "the agents in the binding's status", 60)
+        eventually(lambda: self._agent(arms[0]).get("digest"), "the agent in the binding's status", 60)
+
+    def _agent(self, arm: Arm) -> dict[str, Any]:
+        return next(iter(self.status(arm).get("agents") or [{}]))
 
     def _bind(self, arm: Arm, longest: float) -> None:
         self.lab.apply(objects.store(NAMESPACE, self.lab.vault_addr, [objects.rule("own", NAMESPACE, NAMESPACE)]))
