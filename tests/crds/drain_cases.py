@@ -139,10 +139,7 @@ CASES: Final = [
         )
         for pointer in ("", *NO_POINTERS)
     ),
-    *(
-        _gauge(f"the metric {metric!r}", {"metric": metric}, ".metric", _METRIC)
-        for metric in NO_METRICS
-    ),
+    *(_gauge(f"the metric {metric!r}", {"metric": metric}, ".metric", _METRIC) for metric in NO_METRICS),
     *(
         _gauge(
             f"the metric {metric!r} that is always there",

@@ -41,11 +41,11 @@ NOT_THIS_TYPE = (
 NO_DELETION = "voicekeys never deletes a Secret; one with deletionPolicy Delete goes by its ownerReference."
 NO_WORKLOAD_MADE = "voicekeys may neither make, delete nor scale workloads."
 NO_POD_MADE = "voicekeys may neither make nor delete pods, nor get into one."
-ONLY_COST_AND_LEADER = (
-    "voicekeys may change nothing of a pod but its annotation controller.kubernetes.io/pod-deletion-cost and, on its own "
-    "pods, the label voicekeys.dev/leader."
+NO_MORE_OF_A_POD = (
+    "voicekeys may change nothing of a pod but its annotation controller.kubernetes.io/pod-deletion-cost and, on its "
+    "own pods, the label voicekeys.dev/leader."
 )
-LEADER_ONLY_ON_OWN = "voicekeys may change the label voicekeys.dev/leader only on the pods of its own Deployment."
+LEADS_NOT = "voicekeys may change the label voicekeys.dev/leader only on the pods of its own Deployment."
 NOT_FOR_API_SERVER = (
     "voicekeys may mint tokens for Vault only, not for the API server. Set auth.kubernetes.audience or "
     "auth.jwt.audience of the VoiceKeyStore to an audience of Vault's."
@@ -166,6 +166,9 @@ def test_the_one_secret_without_label(operator: Call, namespace: str, name: str,
 
 # ---- pods
 
+COST = "controller.kubernetes.io/pod-deletion-cost"
+OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}
+
 
 @pytest.fixture(scope="module")
 def own_pod(installed: Lab) -> str:
@@ -180,15 +183,19 @@ def own_pod(installed: Lab) -> str:
     [
         Case("the leader's label is set", {"metadata": {"labels": {"voicekeys.dev/leader": "true"}}}, None),
         Case("the leader's label is removed", {"metadata": {"labels": {"voicekeys.dev/leader": None}}}, None),
-        Case("another label is set", {"metadata": {"labels": {"app": "victim"}}}, ONLY_COST_AND_LEADER),
-        Case("the deletion cost is set", {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "7"}}}, None),
-        Case("a label is removed", {"metadata": {"labels": {"app.kubernetes.io/component": None}}}, ONLY_COST_AND_LEADER),
-        Case("an annotation is set", {"metadata": {"annotations": {"a": "b"}}}, ONLY_COST_AND_LEADER),
-        Case("a finalizer is set", {"metadata": {"finalizers": ["a.b/c"]}}, ONLY_COST_AND_LEADER),
+        Case("another label is set", {"metadata": {"labels": {"app": "victim"}}}, NO_MORE_OF_A_POD),
+        Case(
+            "the deletion cost is set",
+            {"metadata": {"annotations": {COST: "7"}}},
+            None,
+        ),
+        Case("a label is removed", {"metadata": {"labels": {"app.kubernetes.io/component": None}}}, NO_MORE_OF_A_POD),
+        Case("an annotation is set", {"metadata": {"annotations": {"a": "b"}}}, NO_MORE_OF_A_POD),
+        Case("a finalizer is set", {"metadata": {"finalizers": ["a.b/c"]}}, NO_MORE_OF_A_POD),
         Case(
             "the image is changed",
             {"spec": {"containers": [{"name": "operator", "image": "other:1"}]}},
-            ONLY_COST_AND_LEADER,
+            NO_MORE_OF_A_POD,
             content_type=STRATEGIC,
         ),
     ],
@@ -196,10 +203,6 @@ def own_pod(installed: Lab) -> str:
 )
 def test_changing_its_own_pod(operator: Call, own_pod: str, case: Case) -> None:
     check(operator, own_pod, case)
-
-
-OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}
-COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 def strangers(installed: Lab, namespace: str) -> str:
@@ -211,7 +214,12 @@ def strangers(installed: Lab, namespace: str) -> str:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     container = {"name": "c", "image": "c:1", "securityContext": restricted}
-    meta = {"name": "stranger", "namespace": namespace, "labels": {"app": "a"}, "annotations": {"mail": "v@x", COST: "1"}}
+    meta = {
+        "name": "stranger",
+        "namespace": namespace,
+        "labels": {"app": "a"},
+        "annotations": {"mail": "v@x", COST: "1"},
+    }
     installed.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}})
     return f"/api/v1/namespaces/{namespace}/pods/stranger"
 
@@ -224,20 +232,20 @@ def strangers(installed: Lab, namespace: str) -> str:
         Case(
             "with another annotation",
             {"metadata": {"annotations": {COST: "7", "voicekeys.dev/armed": "HTTP"}}},
-            ONLY_COST_AND_LEADER,
+            NO_MORE_OF_A_POD,
         ),
-        Case("an annotation is changed", {"metadata": {"annotations": {"mail": "w@x"}}}, ONLY_COST_AND_LEADER),
-        Case("all annotations are removed", {"metadata": {"annotations": None}}, ONLY_COST_AND_LEADER),
-        Case("a label is changed", {"metadata": {"labels": {"app": "b"}}}, ONLY_COST_AND_LEADER),
-        Case("the leader's label is set", {"metadata": {"labels": {"voicekeys.dev/leader": "true"}}}, LEADER_ONLY_ON_OWN),
-        Case("it is given an owner", {"metadata": {"ownerReferences": [OWNER]}}, ONLY_COST_AND_LEADER),
+        Case("an annotation is changed", {"metadata": {"annotations": {"mail": "w@x"}}}, NO_MORE_OF_A_POD),
+        Case("all annotations are removed", {"metadata": {"annotations": None}}, NO_MORE_OF_A_POD),
+        Case("a label is changed", {"metadata": {"labels": {"app": "b"}}}, NO_MORE_OF_A_POD),
+        Case("the leader's label is set", {"metadata": {"labels": {"voicekeys.dev/leader": "true"}}}, LEADS_NOT),
+        Case("it is given an owner", {"metadata": {"ownerReferences": [OWNER]}}, NO_MORE_OF_A_POD),
         Case(
             "the image is changed",
             {"metadata": {"annotations": {COST: "7"}}, "spec": {"containers": [{"name": "c", "image": "other:1"}]}},
-            ONLY_COST_AND_LEADER,
+            NO_MORE_OF_A_POD,
             content_type=STRATEGIC,
         ),
-        Case("its grace is cut short", {"spec": {"activeDeadlineSeconds": 1}}, ONLY_COST_AND_LEADER),
+        Case("its grace is cut short", {"spec": {"activeDeadlineSeconds": 1}}, NO_MORE_OF_A_POD),
     ],
     ids=names,
 )

@@ -43,8 +43,8 @@ Object = dict[str, Any]
 _GAUGE_RESOURCES: Final = {"cpu": "100m", "memory": "128Mi"}
 """Of the sidecar, as requests and as limits: equal ones leave a pod of class Guaranteed what it is.
 
-It takes 25 MiB at rest and 57 MiB while it reads a JSON document of 4 MiB, the longest answer; killed for want of memory
-it would let the calls be cut.
+It takes 25 MiB at rest and 57 MiB while it reads a JSON document of 4 MiB, the longest answer; killed for want of
+memory it would let the calls be cut.
 """
 
 
