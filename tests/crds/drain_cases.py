@@ -16,10 +16,40 @@ _GAUGE_PATH: Final = (
     "begin with '/', and write spaces and other characters than ASCII as %20 and the like, as in /status.json"
 )
 _POINTER: Final = (
-    "write a JSON pointer, like /sessions/active: it begins with '/', and '/' and '~' inside a name are written ~1 "
-    "and ~0"
+    "write a JSON pointer, like /sessions/active: it begins with '/' or is empty, and '/' and '~' inside a name are "
+    "written ~1 and ~0"
 )
 _METRIC: Final = 'write a metric\'s name, with labels in braces if some are to match, like calls{state="open"}'
+_ZERO_POINTER: Final = "write a JSON pointer to what is in every answer, like /version: it begins with '/'"
+_ZERO_METRIC: Final = "write a metric that is in every answer, like process_start_time_seconds"
+
+# tests/agent/gauge holds the sidecar to the same: what the CRD lets through it can read, and what not it refuses.
+METRICS: Final = (
+    "calls",
+    "a:b_total",
+    "calls{}",
+    "calls{ }",
+    'calls{state="open"}',
+    r'calls{a="b\"}\\\n", c="",d="é"}',
+    'calls { a = "1" , b = "2", }',
+)
+NO_METRICS: Final = (
+    "",
+    "1calls",
+    "live-calls",
+    "sum(calls)",
+    "calls{,}",
+    'calls{a="b"',
+    'calls a="b"}',
+    "calls{a=b}",
+    'calls{a=~"b"}',
+    'calls{a="b" c="d"}',
+    r'calls{a="\d"}',
+    'calls{a="b\nc"}',
+    'calls{a="b"} > 0',
+)
+POINTERS: Final = ("", "/", "/a/0/b c", "/a~1b~0c", "/livekit.room:total")
+NO_POINTERS: Final = ("calls", "$.calls", "/a~2b", "/a~", " /a")
 
 
 def _gauge(why: str, gauge: object, field: str, message: str) -> Case:
@@ -98,20 +128,26 @@ CASES: Final = [
     ),
     *(
         _gauge(f"the JSON pointer {pointer!r}", {"jsonPointer": pointer}, ".jsonPointer", _POINTER)
-        for pointer in ("", "calls", "$.calls", "/a~2b", "/a~")
+        for pointer in NO_POINTERS
     ),
     *(
-        _gauge(f"the metric {metric!r}", {"metric": metric}, ".metric", _METRIC)
-        for metric in (
-            "",
-            "1calls",
-            "live-calls",
-            "sum(calls)",
-            "calls{}",
-            'calls{a="b"',
-            "calls{a=b}",
-            'calls{a=~"b"}',
+        _gauge(
+            f"the pointer {pointer!r} to what is always there",
+            {"jsonPointer": "/calls", "zeroIfPresent": pointer},
+            ".zeroIfPresent",
+            _ZERO_POINTER,
         )
+        for pointer in ("", *NO_POINTERS)
+    ),
+    *(_gauge(f"the metric {metric!r}", {"metric": metric}, ".metric", _METRIC) for metric in NO_METRICS),
+    *(
+        _gauge(
+            f"the metric {metric!r} that is always there",
+            {"metric": "calls", "zeroIfPresent": metric},
+            ".zeroIfPresent",
+            _ZERO_METRIC,
+        )
+        for metric in NO_METRICS
     ),
     _gauge(
         "a Secret's name in capitals",
@@ -148,11 +184,24 @@ CASES: Final = [
 ACCEPTED: Final = {
     **{
         f"a Gauge of the metric {metric}": {"spec.agents[0].drain": {**_GAUGE, "gauge": {"metric": metric}}}
-        for metric in ("calls", "a:b_total", 'calls{state="open"}', r'calls{a="b\"}\\", c="",d="é"}')
+        for metric in METRICS
     },
     **{
         f"a Gauge of the pointer {pointer}": {"spec.agents[0].drain": {**_GAUGE, "gauge": {"jsonPointer": pointer}}}
-        for pointer in ("/", "/a/0/b c", "/a~1b~0c", "/livekit.room:total")
+        for pointer in POINTERS
+    },
+    **{
+        f"a Gauge with the metric {metric} that is always there": {
+            "spec.agents[0].drain": {**_GAUGE, "gauge": {"metric": "calls", "zeroIfPresent": metric}}
+        }
+        for metric in METRICS
+    },
+    **{
+        f"a Gauge with the pointer {pointer} to what is always there": {
+            "spec.agents[0].drain": {**_GAUGE, "gauge": {"jsonPointer": "/calls", "zeroIfPresent": pointer}}
+        }
+        for pointer in POINTERS
+        if pointer
     },
     "a Gauge with a query": {"spec.agents[0].drain": {**_GAUGE, "gauge": {"metric": "a", "path": "/m?a=%20&b[]=1"}}},
     "an Exec without command": {"spec.agents[0].drain": {"mode": "Exec"}},

@@ -40,8 +40,12 @@ NOT_THIS_TYPE = (
 )
 NO_DELETION = "voicekeys never deletes a Secret; one with deletionPolicy Delete goes by its ownerReference."
 NO_WORKLOAD_MADE = "voicekeys may neither make, delete nor scale workloads."
-ONLY_OWN_PODS = "voicekeys may write only the pods of its own Deployment."
-ONLY_LEADER_LABEL = "voicekeys may change only the label voicekeys.dev/leader of a pod."
+NO_POD_MADE = "voicekeys may neither make nor delete pods, nor get into one."
+NO_MORE_OF_A_POD = (
+    "voicekeys may change nothing of a pod but its annotation controller.kubernetes.io/pod-deletion-cost and, on its "
+    "own pods, the label voicekeys.dev/leader."
+)
+LEADS_NOT = "voicekeys may change the label voicekeys.dev/leader only on the pods of its own Deployment."
 NOT_FOR_API_SERVER = (
     "voicekeys may mint tokens for Vault only, not for the API server. Set auth.kubernetes.audience or "
     "auth.jwt.audience of the VoiceKeyStore to an audience of Vault's."
@@ -162,6 +166,9 @@ def test_the_one_secret_without_label(operator: Call, namespace: str, name: str,
 
 # ---- pods
 
+COST = "controller.kubernetes.io/pod-deletion-cost"
+OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}
+
 
 @pytest.fixture(scope="module")
 def own_pod(installed: Lab) -> str:
@@ -176,14 +183,19 @@ def own_pod(installed: Lab) -> str:
     [
         Case("the leader's label is set", {"metadata": {"labels": {"voicekeys.dev/leader": "true"}}}, None),
         Case("the leader's label is removed", {"metadata": {"labels": {"voicekeys.dev/leader": None}}}, None),
-        Case("another label is set", {"metadata": {"labels": {"app": "victim"}}}, ONLY_LEADER_LABEL),
-        Case("a label is removed", {"metadata": {"labels": {"app.kubernetes.io/component": None}}}, ONLY_LEADER_LABEL),
-        Case("an annotation is set", {"metadata": {"annotations": {"a": "b"}}}, ONLY_LEADER_LABEL),
-        Case("a finalizer is set", {"metadata": {"finalizers": ["a.b/c"]}}, ONLY_LEADER_LABEL),
+        Case("another label is set", {"metadata": {"labels": {"app": "victim"}}}, NO_MORE_OF_A_POD),
+        Case(
+            "the deletion cost is set",
+            {"metadata": {"annotations": {COST: "7"}}},
+            None,
+        ),
+        Case("a label is removed", {"metadata": {"labels": {"app.kubernetes.io/component": None}}}, NO_MORE_OF_A_POD),
+        Case("an annotation is set", {"metadata": {"annotations": {"a": "b"}}}, NO_MORE_OF_A_POD),
+        Case("a finalizer is set", {"metadata": {"finalizers": ["a.b/c"]}}, NO_MORE_OF_A_POD),
         Case(
             "the image is changed",
             {"spec": {"containers": [{"name": "operator", "image": "other:1"}]}},
-            ONLY_LEADER_LABEL,
+            NO_MORE_OF_A_POD,
             content_type=STRATEGIC,
         ),
     ],
@@ -193,7 +205,8 @@ def test_changing_its_own_pod(operator: Call, own_pod: str, case: Case) -> None:
     check(operator, own_pod, case)
 
 
-def test_a_strangers_pod_next_to_it_stays_as_it_is(installed: Lab, operator: Call) -> None:
+def strangers(installed: Lab, namespace: str) -> str:
+    """Make a pod of somebody's, with a label, an annotation and a deletion cost; return its path."""
     restricted = {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
@@ -201,11 +214,50 @@ def test_a_strangers_pod_next_to_it_stays_as_it_is(installed: Lab, operator: Cal
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     container = {"name": "c", "image": "c:1", "securityContext": restricted}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger", "namespace": HOME}}
-    installed.apply({**pod, "spec": {"containers": [container]}})
+    meta = {
+        "name": "stranger",
+        "namespace": namespace,
+        "labels": {"app": "a"},
+        "annotations": {"mail": "v@x", COST: "1"},
+    }
+    installed.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}})
+    return f"/api/v1/namespaces/{namespace}/pods/stranger"
 
-    label = {"metadata": {"labels": {"voicekeys.dev/leader": "true"}}}
-    check(operator, f"/api/v1/namespaces/{HOME}/pods/stranger", Case("", label, ONLY_OWN_PODS))
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("the deletion cost is changed", {"metadata": {"annotations": {COST: "7"}}}, None),
+        Case("the deletion cost is removed", {"metadata": {"annotations": {COST: None}}}, None),
+        Case(
+            "with another annotation",
+            {"metadata": {"annotations": {COST: "7", "voicekeys.dev/armed": "HTTP"}}},
+            NO_MORE_OF_A_POD,
+        ),
+        Case("an annotation is changed", {"metadata": {"annotations": {"mail": "w@x"}}}, NO_MORE_OF_A_POD),
+        Case("all annotations are removed", {"metadata": {"annotations": None}}, NO_MORE_OF_A_POD),
+        Case("a label is changed", {"metadata": {"labels": {"app": "b"}}}, NO_MORE_OF_A_POD),
+        Case("the leader's label is set", {"metadata": {"labels": {"voicekeys.dev/leader": "true"}}}, LEADS_NOT),
+        Case("it is given an owner", {"metadata": {"ownerReferences": [OWNER]}}, NO_MORE_OF_A_POD),
+        Case(
+            "the image is changed",
+            {"metadata": {"annotations": {COST: "7"}}, "spec": {"containers": [{"name": "c", "image": "other:1"}]}},
+            NO_MORE_OF_A_POD,
+            content_type=STRATEGIC,
+        ),
+        Case("its grace is cut short", {"spec": {"activeDeadlineSeconds": 1}}, NO_MORE_OF_A_POD),
+    ],
+    ids=names,
+)
+@pytest.mark.parametrize("namespace", [HOME, TENANT])
+def test_changing_a_strangers_pod(installed: Lab, operator: Call, namespace: str, case: Case) -> None:
+    check(operator, strangers(installed, namespace), case)
+
+
+def test_a_deletion_cost_is_set_on_a_pod_that_has_no_annotation(installed: Lab, operator: Call) -> None:
+    path = strangers(installed, TENANT)
+    installed.api("PATCH", path, {"metadata": {"annotations": None}})
+    check(operator, path, Case("", {"metadata": {"annotations": {COST: "7"}}}, None))
 
 
 # ---- tokens
@@ -279,7 +331,7 @@ def test_with_more_rights_than_deploy_gives_the_policies_still_hold(installed: L
 
     with cluster_admin(installed, OPERATOR):
         check(operator, f"{SECRETS}/ours", Case("", None, NO_DELETION, method="DELETE"))
-        check(operator, f"/api/v1/namespaces/{TENANT}/pods", Case("", pod, ONLY_OWN_PODS, method="POST"))
+        check(operator, f"/api/v1/namespaces/{TENANT}/pods", Case("", pod, NO_POD_MADE, method="POST"))
         check(operator, deployments, Case("", workload, NO_WORKLOAD_MADE, method="POST"))
 
 

@@ -12,6 +12,7 @@ from tests.deploy.manifests import DEPLOY, EXAMPLES, Object, pick, render
 from tests.lab import Lab, LabError
 from tests.lab.http import ApiError
 from tests.lab.processes import eventually
+from voicekeys.api.binding import DEFAULT_DRAIN_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,6 +226,13 @@ def test_every_port_by_name_is_one_that_the_container_has(installed: Lab) -> Non
 
     assert set(used) == {"http"}
     assert [each["port"] for each in ingress["ports"]] == [named["http"]]
+
+
+def test_the_operator_may_reach_every_pod_at_the_drain_port_and_at_no_other(installed: Lab) -> None:
+    (policy,) = (each for each in render(installed, DEPLOY) if each["kind"] == "NetworkPolicy")
+    to_pods = [each for each in policy["spec"]["egress"] if "to" in each]
+
+    assert to_pods == [{"to": [{"namespaceSelector": {}}], "ports": [{"port": DEFAULT_DRAIN_PORT, "protocol": "TCP"}]}]
 
 
 def test_nothing_of_the_install_carries_the_label_of_our_secrets(installed: Lab) -> None:

@@ -37,6 +37,7 @@ ROLLED = {
     "quota": "Deployment",
     "listed": "Deployment",
     "watched": "Deployment",
+    "costed": "Deployment",
 }
 """Bindings with one workload each, of the same name: a case rolls its own out."""
 
@@ -64,9 +65,11 @@ class Bench:
         self.world.store(**job.store_spec())
         self.world.put()
         for name, kind in ROLLED.items():
-            self.world.deploy(name, kind, wait=False, replicas=1, secrets=[name], drain="100ms")
+            more, replicas = (job.DRAINS[kind], 2) if name == "costed" else ({}, 1)
+            self.world.deploy(name, kind, wait=False, replicas=replicas, secrets=[name], drain="100ms")
             self.world.put(name)
-            self.world.bind(name, name, agents=[objects.agent(name, kind)])
+            self.world.bind(name, name, agents=[objects.agent(name, kind, **more)])
+            job.go_on(self.world, name)
         for name in ROLLED:
             self.world.ready(name, version=1)
 
@@ -302,6 +305,30 @@ def watching(resource: str) -> Callable[[Bench, Right], None]:
     return at_start("watch interrupted", f'"resource":"{resource}"', "Forbidden")
 
 
+def patched_pods(bench: Bench, right: Right) -> None:
+    """A leader without its label says so at its start; a restart goes on without deletion costs, and the log tells."""
+    _, log = start(bench, (right,))
+    assert [line for line in log.splitlines() if NOT_LABELLED in line and "patch pods" in line]
+    with bench.missing(right):
+        since = bench.length()
+        job.go_on(bench.world, "costed")
+        bench.world.change("costed")
+        bench.await_refusal(right)
+        bench.logged("deletion cost not set", "Forbidden", since=since)
+    bench.world.idle("costed")
+
+
+def arming_policy(bench: Bench, right: Right) -> None:
+    """Whether pods are armed by admission is not known: templates are armed, and the metric of API requests tells."""
+    _, resource, verb = right
+    with bench.missing(right):
+        bench.operator.restart(kill=True)
+        bench.await_refusal(right)
+        bench.world.idle("costed")
+        assert bench.operator.metric("voicekeys_api_requests_total", verb=verb, resource=resource, code="403")
+    bench.operator.restart(kill=True)
+
+
 def lease(words: str) -> Callable[[Bench, Right], None]:
     """No Lease, no leader: the log says what was refused, and nothing is done."""
 
@@ -336,6 +363,8 @@ CASES: dict[Right, Callable[[Bench, Right], None]] = {
     (CLUSTER, "resourcequotas", "list"): change("quota", "AgentsCurrent", "list resourcequotas", "RBAC"),
     (CLUSTER, "pods", "list"): pods_of_a_rollout("listed"),
     (CLUSTER, "pods", "watch"): pods_of_a_rollout("watched"),
+    (CLUSTER, "pods", "patch"): patched_pods,
+    (CLUSTER, "mutatingadmissionpolicies", "get"): arming_policy,
     (CLUSTER, "voicekeybindings/status", "patch"): status_of_a_binding,
     (CLUSTER, "voicekeystores/status", "patch"): status_of_a_store,
     (CLUSTER, "events", "create"): an_event,
@@ -344,7 +373,6 @@ CASES: dict[Right, Callable[[Bench, Right], None]] = {
     **{(CLUSTER, resource, verb): watching(resource) for resource in WATCHED for verb in ("list", "watch")},
     (CLUSTER, "voicekeybindings", "list"): at_start("kopf", "voicekeybindings", "Forbidden"),
     (CLUSTER, "voicekeybindings", "watch"): at_start("kopf", "voicekeybindings", "Forbidden"),
-    (OWN, "pods", "patch"): at_start(NOT_LABELLED, "patch pods"),
     (OWN, "leases", "create"): lease("create leases"),
     (OWN, "leases", "get"): lease("get leases"),
     (OWN, "leases", "update"): lease("update leases"),

@@ -28,12 +28,12 @@ EVERYWHERE = {
     ("apps", "deployments", (*READ, "patch")),
     ("apps", "statefulsets", (*READ, "patch")),
     ("apps", "daemonsets", (*READ, "patch")),
-    ("", "pods", WATCH),
+    ("", "pods", (*WATCH, "patch")),
     ("", "namespaces", WATCH),
     ("", "resourcequotas", ("list",)),
     ("events.k8s.io", "events", ("create", "patch")),
 }
-AT_HOME = {("coordination.k8s.io", "leases", ("create",)), ("", "configmaps", ("get",)), ("", "pods", ("patch",))}
+AT_HOME = {("coordination.k8s.io", "leases", ("create",)), ("", "configmaps", ("get",))}
 CLUSTER_SCOPED = ("voicekeystores", "voicekeystores/status", "namespaces")
 
 
@@ -66,6 +66,9 @@ def test_cluster_wide_exactly_the_contract(installed: Lab) -> None:
         (Act("", "serviceaccounts/token", "create", TENANT, "default"), False),
         (Act("", "serviceaccounts/token", "create", "kube-system", "replicaset-controller"), False),
         (Act("", "serviceaccounts/token", "create", HOME, OPERATOR), False),
+        (Act("admissionregistration.k8s.io", "mutatingadmissionpolicies", "get", "", "voicekeys-arm"), True),
+        (Act("admissionregistration.k8s.io", "mutatingadmissionpolicies", "get", "", "another"), False),
+        (Act("admissionregistration.k8s.io", "mutatingadmissionpolicies", "patch", "", "voicekeys-arm"), False),
         (Act("coordination.k8s.io", "leases", "get", HOME, OPERATOR), True),
         (Act("coordination.k8s.io", "leases", "update", HOME, OPERATOR), True),
         (Act("coordination.k8s.io", "leases", "delete", HOME, OPERATOR), False),

@@ -131,6 +131,7 @@ class Gauge:
     scheme: GaugeScheme | None = None
     json_pointer: str | None = None
     metric: str | None = None
+    zero_if_present: str | None = None
     authorization_secret: AuthorizationSecret | None = None
 
     def url(self, port: int) -> str:

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import re
-from copy import deepcopy
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import yaml
-from pydantic import TypeAdapter
 
 from tests.agent.gauge.shapes import SYSTEMS
 from tests.agent.support import RECIPES
 from voicekeys.agent.gauge.errors import Unread
 from voicekeys.agent.gauge.number import Where, parse_metric, parse_pointer
 from voicekeys.agent.gauge.settings import from_environment
-from voicekeys.api.binding import BindingSpec, Drain
+from voicekeys.api.binding import parse_binding_spec
 
 FILES = sorted((RECIPES / "gauge").glob("*.yaml"))
 MANIFESTS = {file.stem: list(yaml.safe_load_all(file.read_text())) for file in FILES}
 
 WITHOUT_EXAMPLE = {
-    "asterisk-ari": "its number is the length of the whole document: jsonPointer would have to be empty",
-    "livekit-agents": "they drain by themselves (mode Signal), and leave the number out when it is zero",
+    "livekit-agents": "they drain by themselves: mode Signal",
 }
-HAS_GAUGE = "gauge" in {field.name for field in fields(Drain)}
-"""Whether the API has the gauge's fields. SWITCH ON AT MERGE: with the branch `arming` this is true, and can go."""
 
 
 def drain_of(name: str) -> dict[str, Any]:
@@ -84,13 +78,13 @@ def test_the_binding_is_of_the_agent_beside_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_the_api_takes_the_binding(name: str) -> None:
-    spec = deepcopy(MANIFESTS[name][1]["spec"])
-    if not HAS_GAUGE:
-        for added in ("gauge", "settle", "teardown"):
-            spec["agents"][0]["drain"].pop(added, None)
-    drain = TypeAdapter(BindingSpec).validate_python(spec).agents[0].drain
+    drain = parse_binding_spec(MANIFESTS[name][1]["spec"]).agents[0].drain
     assert drain is not None
     assert drain.max_call_duration is not None
+    gauge = drain_of(name)["gauge"]
+    assert drain.gauge is not None
+    assert (drain.gauge.json_pointer, drain.gauge.metric) == (gauge.get("jsonPointer"), gauge.get("metric"))
+    assert drain.gauge.url(8000) == f"http://127.0.0.1:8000{SYSTEMS[name].path}"
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -98,5 +92,6 @@ def test_a_comment_says_where_the_number_comes_from(name: str) -> None:
     text = (RECIPES / "gauge" / f"{name}.yaml").read_text()
     comment = re.sub(r"\s*\n#\s*", " ", text.partition("apiVersion")[0])
     gauge = drain_of(name)["gauge"]
-    number = gauge["jsonPointer"].rpartition("/")[2] if "jsonPointer" in gauge else gauge["metric"].partition("{")[0]
+    named = gauge["jsonPointer"].rpartition("/")[2] if "jsonPointer" in gauge else gauge["metric"].partition("{")[0]
+    number = named or gauge["path"]  # the whole document
     assert number in comment

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.agent.gauge.shapes import SYSTEMS
+from tests.crds import drain_cases
 from voicekeys.agent.gauge.errors import ABSENT, MALFORMED, NOT_A_NUMBER, Unread
 from voicekeys.agent.gauge.number import Metric, Pointer, Where, parse_metric, parse_pointer
 
@@ -180,6 +181,28 @@ def test_series(metric: str, text: str, calls: int | None) -> None:
 )
 def test_series_that_cannot_be_read_are_not_left_out_of_the_sum(text: str, expected: str) -> None:
     assert word(parse_metric("calls"), text.encode()) == expected
+
+
+@pytest.mark.parametrize("text", drain_cases.METRICS)
+def test_a_metric_that_the_crd_takes_is_understood(text: str) -> None:
+    assert text.startswith(parse_metric(text).name)
+
+
+@pytest.mark.parametrize("text", drain_cases.NO_METRICS)
+def test_a_metric_that_the_crd_refuses_is_not(text: str) -> None:
+    with pytest.raises(ValueError, match=r"metric|labels"):
+        parse_metric(text)
+
+
+@pytest.mark.parametrize("text", drain_cases.POINTERS)
+def test_a_pointer_that_the_crd_takes_is_understood(text: str) -> None:
+    assert len(parse_pointer(text).tokens) == text.count("/")
+
+
+@pytest.mark.parametrize("text", drain_cases.NO_POINTERS)
+def test_a_pointer_that_the_crd_refuses_is_not(text: str) -> None:
+    with pytest.raises(ValueError, match="JSON pointer"):
+        parse_pointer(text)
 
 
 @pytest.mark.parametrize(

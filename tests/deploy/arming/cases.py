@@ -159,6 +159,11 @@ BY_HAND: Final = [
         {"mode": "Gauge", "port": 443, "gauge": {"scheme": "HTTPS", "path": "/s?a=b", "jsonPointer": "/a/0"}},
     ),
     _one(
+        "a gauge that leaves the number out when it is zero",
+        {"mode": "Gauge", "port": 8081, "gauge": {"path": "/worker", "jsonPointer": "/jobs", "zeroIfPresent": "/type"}},
+    ),
+    _one("a gauge of the whole document", {"mode": "Gauge", "port": 8088, "gauge": {"jsonPointer": ""}}),
+    _one(
         "a gauge with a password",
         {**GAUGE, "gauge": {"metric": "calls", "authorizationSecret": {"name": "s", "key": "k"}}},
     ),

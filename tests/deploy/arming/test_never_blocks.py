@@ -66,6 +66,7 @@ AGENTS = {
     "a gauge that is a text": agent({**GAUGE, "gauge": "calls"}),
     "a gauge of nothing": agent({**GAUGE, "gauge": {}}),
     "a gauge of a number": agent({**GAUGE, "gauge": {"metric": 3}}),
+    "a gauge with a witness that is a list": agent({**GAUGE, "gauge": {"metric": "a", "zeroIfPresent": ["b"]}}),
     "a gauge at a number": agent({**GAUGE, "gauge": {"metric": "a", "path": 3}}),
     "a gauge with half a Secret": agent({**GAUGE, "gauge": {"metric": "a", "authorizationSecret": {"name": "x"}}}),
     "a gauge with no Secret's name": agent(

@@ -78,7 +78,8 @@ def test_gauge(armed: Lab, tenant: str) -> None:
     sidecar = part(pod, "voicekeys-gauge")
     assert sidecar["image"] == IMAGE
     assert sidecar["command"] == ["python", "-m", "voicekeys.agent.gauge"]
-    assert sidecar["resources"]["limits"] == sidecar["resources"]["requests"]
+    # More memory than it takes with the longest answer: killed for want of it, it would let calls be cut.
+    assert sidecar["resources"]["limits"] == sidecar["resources"]["requests"] == {"cpu": "100m", "memory": "128Mi"}
     known = env(pod, "voicekeys-gauge")
     assert known.pop("VOICEKEYS_GRACE_SECONDS")
     assert known == {
