@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.lab import Lab
 
-pytestmark = [pytest.mark.simulated_nodes, pytest.mark.own_control_plane]
+pytestmark = [pytest.mark.simulated_nodes, pytest.mark.own_control_plane, pytest.mark.timeout(1200)]
 
 POD = "voicekeys-0"
 # At its start, in the order of the writes; the last is the first renewal of the Lease.
