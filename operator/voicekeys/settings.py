@@ -40,7 +40,12 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         default=600, gt=0, description="Seconds between two full lists of bindings, against gaps of the watch."
     )
-
+    silent_seconds: float = Field(
+        default=300,
+        gt=0,
+        description="Seconds without a sign of life after which a watch counts as dead and `/healthz` answers 503; "
+        "the API server sends a bookmark about once a minute.",
+    )
     max_workloads: int = Field(
         default=100,
         ge=0,
