@@ -43,10 +43,18 @@ class Vault:
 
     def __init__(self, small: Small) -> None:
         self._small = small
+        self.times: list[float] = []
+        self.in_flight = self.most_in_flight = 0
 
     async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
         del identity
-        await asyncio.sleep(0.01)
+        self.times.append(self._small.loop.time())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0.01)
+        finally:
+            self.in_flight -= 1
         if self._small.vault_down:
             raise StoreDown("VaultUnreachable", "it is down")
         versions = self._small.keys[path]

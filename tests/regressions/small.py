@@ -63,7 +63,7 @@ class Small:
         self.events: list[tuple[str, str]] = []
         self.cluster = Cluster(self)
         self._bound: list[Name] = []
-        self._vault = Vault(self)
+        self.vault = Vault(self)
         self._store: Object = {}
 
     def before_status(self, status: Mapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ class Small:
 
         async def connect(name: str, spec: Any) -> Vault:
             del name, spec
-            return self._vault
+            return self.vault
 
         def ignore(*_: object) -> None:
             """Reconciles come by the clock."""
