@@ -104,9 +104,11 @@ def _is_chance(name: str, scenario: Scenario) -> bool:
 
 
 def ended(scenario: Scenario, world: World) -> dict[str, Any]:
-    """Wait for a tenant's end; give its state once two looks at it agree."""
+    """Wait for a tenant's end; give its state, which keeps the laws of a status, once two looks at it agree."""
     world.wait(f"{scenario} came to its end", lambda: scenario.done(world), seconds=45)
-    return world.wait("steady", lambda: _steady(world, scenario), seconds=15)  # type: ignore[no-any-return]
+    state: dict[str, Any] = world.wait("steady", lambda: _steady(world, scenario), seconds=15)
+    world.check()
+    return state
 
 
 def _steady(world: World, scenario: Scenario) -> dict[str, Any] | None:

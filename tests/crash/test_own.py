@@ -88,6 +88,7 @@ class Home:
             self.lab.api("GET", f"/apis/coordination.k8s.io/v1/namespaces/{self.name}/leases"),
         )
         assert secret is not None
+        self.world.check()
         state = end_state(self.world) | {
             "leases": [one["metadata"]["name"] for one in leases["items"]],
             "held by us": self.holder().startswith(f"{POD}_"),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 AGENTS = [{"kind": "Deployment", "name": "agent"}]
 NS = "n"
+BINDING = {"apiVersion": names.API_VERSION, "kind": names.BINDING_KIND}
 
 
 class Small:
@@ -61,6 +62,7 @@ class Small:
         self.lost: set[int] = set()
         self.keys: dict[str, dict[int, dict[str, bytes]]] = {}
         self.events: list[tuple[str, str]] = []
+        self.broken: list[str] = []  # laws that a written status broke
         self.cluster = Cluster(self)
         self._bound: list[Name] = []
         self.vault = Vault(self)
@@ -83,6 +85,7 @@ class Small:
         self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         asyncio.set_event_loop(None)
         self.loop.close()
+        assert not self.broken, "\n".join(self.broken)
 
     # ---- the operator
 
@@ -163,7 +166,8 @@ class Small:
         key = Name(NS, name)
         fresh = {"name": name, "namespace": NS, "uid": f"u-{self.cluster.version()}", "generation": 0}
         fresh["creationTimestamp"] = "2026-01-01T00:00:00Z"
-        raw = self.cluster.bindings.setdefault(key, {"metadata": fresh, "status": {"observedGeneration": -1}})
+        made = {**BINDING, "metadata": fresh, "status": {"observedGeneration": -1}}
+        raw = self.cluster.bindings.setdefault(key, made)
         raw["metadata"]["generation"] += 1
         raw["metadata"]["resourceVersion"] = self.cluster.version()
         raw["spec"] = {"environment": "p", "source": {"path": "voice/a"}, "agents": AGENTS} | spec
