@@ -342,7 +342,7 @@ def test_no_file_names_a_machine_or_a_place_to_download_from() -> None:
 
 def test_pinned_requirements_hold_hashes_and_no_address() -> None:
     files = sorted((ROOT / "deploy" / "requirements").glob("*.txt"))
-    assert [path.name for path in files] == ["dev.txt", "operator.txt"]
+    assert [path.name for path in files] == ["build.txt", "dev.txt", "operator.txt"]
     for path in files:
         text = path.read_text()
         assert "://" not in text

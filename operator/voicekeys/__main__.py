@@ -145,7 +145,14 @@ class Operator:
         self.gauge_image = settings.gauge_image
         self.heartbeat = Heartbeat(self.clock)
         self.handlers = BindingHandlers(self.inventory, self.queue, self.clock)
-        self.checks = Checks(lambda: self.cluster.watchers, self.handlers, self.stores, lambda: self.leads, self.clock)
+        self.checks = Checks(
+            lambda: self.cluster.watchers,
+            self.handlers,
+            self.stores,
+            lambda: self.leads,
+            self.clock,
+            settings.silent_seconds,
+        )
         self.shell = Shell(
             self.handlers,
             lambda: kopf_connection_info(self.session.credentials),
@@ -157,6 +164,7 @@ class Operator:
         self.shared: SharedKeys | None = None
         self.watchers: Watchers | None = None
         self.stop = asyncio.Event()
+        self.leads_since = 0.0
 
     @property
     def leads(self) -> bool:
@@ -204,6 +212,7 @@ class Operator:
         return True
 
     async def _lead(self) -> None:
+        self.leads_since = self.clock.now().timestamp()
         self.events.start()
         await self._marked(leads=True)
         digester = Digester(await self.own.fingerprint_key())
@@ -322,6 +331,7 @@ class Operator:
             health={"loop": self.heartbeat.check, "watch": self.checks.watch},
             ready={"stores": self.checks.stores},
             key=self._notify_key,
+            since=lambda: self.leads_since,
             notify=lambda store, path: self.stores.notify(store, path) or 0,
         )
 

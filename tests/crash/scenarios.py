@@ -70,6 +70,7 @@ class Scenario:
     labels: tuple[tuple[str, str], ...] = ()
     chance: frozenset[str] = frozenset()  # writes (a part of the name) of some runs only, fields that may differ
     also: tuple[str, ...] = ()  # kill points beside the writes that all runs have in common: see `Point`
+    told: str = ""  # an event that an undisturbed run writes, in the background: a kill may be the end of it
     store: bool = False  # whether the store's status is written for what happens here, or when its turn has come
 
     def make(self, lab: Lab, operator: Operator, number: int) -> World:
@@ -254,6 +255,7 @@ SCENARIOS = (
         lambda world: _bound(world, replicas=1),
         _edit_by_hand,
         lambda world: world.data() == {"api_key": OLD.encode()} and _settled(world, 1),
+        told="PayloadDiffers",
     ),
     Scenario("paused", _prepare_paused, lambda world: void(world.change(api_key=NEW)), _waits),
     Scenario("resume", _prepare_resume, lambda world: _pause(world, paused=False), lambda world: _settled(world, 2)),

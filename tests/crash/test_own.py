@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.lab import Lab
 
-pytestmark = [pytest.mark.simulated_nodes, pytest.mark.own_control_plane]
+pytestmark = [pytest.mark.simulated_nodes, pytest.mark.own_control_plane, pytest.mark.timeout(1200)]
 
 POD = "voicekeys-0"
 # At its start, in the order of the writes; the last is the first renewal of the Lease.
@@ -88,6 +88,7 @@ class Home:
             self.lab.api("GET", f"/apis/coordination.k8s.io/v1/namespaces/{self.name}/leases"),
         )
         assert secret is not None
+        self.world.check()
         state = end_state(self.world) | {
             "leases": [one["metadata"]["name"] for one in leases["items"]],
             "held by us": self.holder().startswith(f"{POD}_"),

@@ -11,6 +11,8 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.deploy.manifests import ROOT
 
@@ -66,6 +68,39 @@ def test_hatch_s_environment_is_made_with_the_pins_as_constraints() -> None:
     default = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]["default"]
     assert default["installer"] == "uv"
     assert default["env-vars"]["UV_CONSTRAINT"] == "{root}/deploy/requirements/dev.txt"
+    assert default["env-vars"]["UV_BUILD_CONSTRAINT"] == "{root}/deploy/requirements/build.txt"
+
+
+def pins(name: str) -> dict[str, str]:
+    """What a file pins: versions by distribution."""
+    lines = (ROOT / "deploy" / "requirements" / name).read_text().splitlines()
+    entries = [Requirement(line.rstrip(" \\")) for line in lines if line and not line.startswith((" ", "#"))]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in entries}
+
+
+def asked() -> list[tuple[str, Requirement]]:
+    """Each requirement of pyproject.toml, with each file that must pin it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    operator = project["project"]["optional-dependencies"]["operator"] + project["project"]["dependencies"]
+    groups = project["dependency-groups"]
+    files = {
+        "operator.txt": operator,
+        "dev.txt": operator + groups["dev"],
+        "build.txt": project["build-system"]["requires"] + groups["build"],
+    }
+    return [(name, Requirement(one)) for name, wanted in files.items() for one in wanted]
+
+
+@pytest.mark.parametrize(("file", "wanted"), asked(), ids=str)
+def test_each_requirement_has_a_pin_that_satisfies_it(file: str, wanted: Requirement) -> None:
+    pinned = pins(file).get(canonicalize_name(wanted.name))
+    assert pinned is not None, "hatch run lock"
+    assert pinned in wanted.specifier, "hatch run lock"
+
+
+def test_the_image_runs_what_the_tests_ran_with() -> None:
+    tested = pins("dev.txt")
+    assert {name: version for name, version in pins("operator.txt").items() if tested.get(name) != version} == {}
 
 
 def test_each_verb_passes_its_arguments_on_and_check_to_ruff_alone() -> None:

@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.truth import FIELD
-from tests.reconcilers.world import condition_of, is_true
+from tests.reconcilers.check import violations
+from tests.reconcilers.world import condition_of
 
 if TYPE_CHECKING:
     from tests.e2e.players import Tenant
@@ -50,8 +51,9 @@ class Watcher:
         bindings = world.bindings()
         self._secrets()
         for raw in bindings:
-            self._conditions(raw)
+            self._status(raw)
             self._old_pods(raw)
+        self._status(world.store_object())
         for one in world.replica_sets():
             owner = one["metadata"]["ownerReferences"][0]["name"]
             self.templates.setdefault(owner, set()).add(one["metadata"]["name"])
@@ -77,11 +79,9 @@ class Watcher:
                 truth.secrets_away.discard(name)
         self._there = set(found) - truth.secrets_away
 
-    def _conditions(self, raw: dict[str, Any]) -> None:
-        if is_true(raw, "Ready") and (is_true(raw, "Stalled") or is_true(raw, "Reconciling")):
-            self.broken.append(f"{raw['metadata']['name']} is Ready beside Stalled or Reconciling")
-        if is_true(raw, "Stalled") and is_true(raw, "Reconciling"):
-            self.broken.append(f"{raw['metadata']['name']} is Stalled beside Reconciling")
+    def _status(self, raw: dict[str, Any]) -> None:
+        """The laws of a status, which hold of one that nobody has finished as well."""
+        self.broken += [f"{raw['kind']} {raw['metadata']['name']}: {what}" for what in violations(raw, finished=False)]
 
     def _old_pods(self, raw: dict[str, Any]) -> None:
         """A pod on the old key is let go when its end was seen, or is owned up to as unwitnessed."""

@@ -46,6 +46,7 @@ def test_whatever_happens_the_end_is_what_specs_and_vault_say(lab: Lab, seed: in
             for bound in tenant.truth.bindings.values():
                 settled(tenant, bound)
             templates(tenant, watcher)
+            tenant.world.check()
             assert operator.running
             wrong = [line for line in errors(operator) if not _of_weather(line)]
             assert not wrong, wrong[:3]

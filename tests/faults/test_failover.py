@@ -46,6 +46,10 @@ def _play(lab: Lab, proxies: list[Proxy]) -> None:
     assert second.get("/readyz")[0] == 200, "a standby is ready"
     assert {one for one in _writes(proxies[1], 0) if "/leases" not in one} == set(), "a standby wrote"
 
+    notified = (world.store_name, f"{world.namespace}/key")
+    at = int(time.time())
+    assert first.notify(*notified, at=at)[0] == 202
+
     world.put(api_key="second-value-0002-failover")
     first.kill()
     killed = time.monotonic()
@@ -53,6 +57,7 @@ def _play(lab: Lab, proxies: list[Proxy]) -> None:
     eventually(lambda: leads(second), "the second leads", FAILOVER_SECONDS + 10)
     took = time.monotonic() - killed
     assert took < FAILOVER_SECONDS, f"taking over took {took:.1f} s"
+    assert second.notify(*notified, at=at)[0] == 409, "what the killed one took is taken again"
     world.idle(version=2)
     print(f"failover after a kill: {took:.1f} s to lead, {time.monotonic() - killed:.1f} s to the new key everywhere")
 

@@ -54,6 +54,7 @@ def test_agents_keep_what_they_have_and_the_end_is_reached(storm: Storm, name: s
     assert case.requests <= most, f"{case.requests} requests in {WINDOW:g} s"
     version = 2 if storm.changes(case) else 1
     raw = case.world.idle(case.name, version, seconds=60)
+    case.world.check(case.name)
     assert case.world.data(case.name) == {"api_key": case.value(version).encode()}
     assert case.replica_sets() == version
     assert [one["outcome"] for one in raw["status"].get("history", [])] == ["Completed"] * (version - 1)

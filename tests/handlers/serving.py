@@ -57,12 +57,14 @@ class Operator:
     notified: list[tuple[str, str]] = field(default_factory=list)
     trouble: dict[str, str] = field(default_factory=dict)
     key_error: Exception | None = None
+    since: float = 0.0
 
     def hooks(self) -> Hooks:
         return Hooks(
             health={"loop": lambda: self.trouble.get("loop"), "watch": lambda: self.trouble.get("watch")},
             ready={"store": lambda: self.trouble.get("store"), "broken": self._maybe_broken},
             key=self._key,
+            since=lambda: self.since,
             notify=self._notify,
         )
 

@@ -13,7 +13,7 @@ from tests.handlers.test_bindings import RAW
 from tests.regressions.test_poller import WHO, Clock, Vault, poller_of
 from voicekeys.clients.kube.watch import Watcher
 from voicekeys.handlers.bindings import BindingHandlers
-from voicekeys.handlers.checks import SILENT_SECONDS, Checks
+from voicekeys.handlers.checks import Checks
 from voicekeys.handlers.shell import OthersTasks
 from voicekeys.model.errors import StoreDown
 from voicekeys.model.identity import Name, SourceId
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from voicekeys.clients.kube.session import KubeSession
     from voicekeys.reconcilers.poller import StorePoller
 
-LONG = SILENT_SECONDS + 1
+LIMIT = 300.0
+LONG = LIMIT + 1
 
 
 def raw(version: int, name: str = "frejun") -> dict[str, Any]:
@@ -52,7 +53,7 @@ class Place:
             on_rebuilt=lambda _: None,
             on_lag=lambda _: None,
         )
-        self.checks = Checks(lambda: self.watchers, self.handlers, self.stores, lambda: leads, self.clock)
+        self.checks = Checks(lambda: self.watchers, self.handlers, self.stores, lambda: leads, self.clock, LIMIT)
 
     async def told(self, version: int, kind: str = "MODIFIED") -> None:
         await self.handlers.on_event({"type": kind, "object": raw(version)})
@@ -102,7 +103,7 @@ async def test_kopfs_watch_that_tells_one_thing_after_another_is_alive_however_f
     place = Place()
     place.handlers.on_listed(raw(900))
     for version in range(10, 20):
-        place.clock.at += SILENT_SECONDS - 1
+        place.clock.at += LIMIT - 1
         await place.told(version)
         assert place.checks.watch() is None
 
@@ -137,6 +138,13 @@ def test_not_ready_before_a_store_has_answered_or_is_known_to_be_down() -> None:
     assert place.checks.stores() is None, "an outage of Vault is no reason to restart or to take /notify away"
     poller.down, poller.answered = None, True
     assert place.checks.stores() is None
+
+
+def test_a_store_that_nobody_uses_makes_nothing_ready() -> None:
+    place = Place()
+    place.add_store("unused")
+    place.add_store("used").subscribe(SourceId("used", WHO, "path"), Name("tenant", "voice"))
+    assert place.checks.stores() is not None
 
 
 def test_one_store_that_answers_is_enough() -> None:

@@ -223,4 +223,4 @@ async def test_the_heartbeat_knows_a_loop_that_stood_still() -> None:
 
 async def test_hooks_and_limits_are_what_the_page_says() -> None:
     assert MAX_BODY == 16 * 1024
-    assert set(Hooks.__dataclass_fields__) == {"health", "ready", "key", "notify"}
+    assert set(Hooks.__dataclass_fields__) == {"health", "ready", "key", "since", "notify"}

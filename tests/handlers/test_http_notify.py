@@ -33,6 +33,20 @@ async def test_a_replay_is_refused_and_a_new_signature_is_not() -> None:
         assert len(served.operator.notified) == 2
 
 
+async def test_what_a_former_leader_may_have_taken_is_refused() -> None:
+    async with serving() as served:
+        header = notify.sign(KEY, int(served.clock.now().timestamp()), BODY)
+        assert (await served.notify(header=header))[0] == 202
+    async with serving() as follower:
+        follower.clock.forward(20)
+        follower.operator.since = follower.clock.now().timestamp()
+        status, body = await follower.notify(header=header)
+        assert status == 409
+        assert "sign again" in str(body["error"])
+        assert follower.operator.notified == []
+        assert (await follower.notify())[0] == 202
+
+
 async def test_a_signature_that_is_too_old_is_refused() -> None:
     async with serving() as served:
         header = notify.sign(KEY, int(served.clock.now().timestamp()), BODY)

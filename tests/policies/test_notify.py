@@ -134,6 +134,14 @@ def test_a_signature_is_admitted_once() -> None:
     assert window.admit(signed, NOW + 299) == notify.REPLAYED
 
 
+@pytest.mark.parametrize(("late", "refused"), [(-60, False), (0, False), (0.9, False), (1, True), (299, True)])
+def test_what_was_signed_before_this_process_led_is_refused(late: float, refused: bool) -> None:  # noqa: FBT001
+    signed = check(GOOD)
+    assert isinstance(signed, Signed)
+    outcome = ReplayWindow().admit(signed, NOW + 299, since=NOW + late)
+    assert outcome == (notify.BEFORE_LEADING if refused else None)
+
+
 def test_the_spelling_of_a_signature_does_not_make_it_new() -> None:
     window = ReplayWindow()
     first, *others = [check(header) for header in GOOD_HEADERS.values()]

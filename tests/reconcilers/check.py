@@ -202,6 +202,8 @@ def a_source_that_fails_stalls_nothing(seen: Seen) -> Iterator[str]:
 def ready_means_secret_and_agents(seen: Seen) -> Iterator[str]:
     if not seen.is_binding or not seen.true("Ready") or seen.true("Suspended"):
         return
+    if seen.observed != seen.generation:
+        return  # it is about a spec of before, which may have named no agent
     if not seen.true("SecretSynced"):
         yield f"Ready while SecretSynced is {seen.held('SecretSynced') or 'missing'}"
     if seen.obj["spec"].get("agents") and not seen.true("AgentsCurrent"):

@@ -77,11 +77,17 @@ GOOD = {
     "it is being deleted": (gen.put("metadata.deletionTimestamp", gen.text(gen.NOW)),),
     "nobody has looked at it": (gen.put("status", {"observedGeneration": -1}),),
 }
+UNSEEN = {"the first agent was named just now": (gen.put("metadata.generation", 4), gen.without("AgentsCurrent"))}
 
 
 @pytest.mark.parametrize("modifiers", GOOD.values(), ids=GOOD)
 def test_a_good_status_passes(modifiers: tuple[gen.Modifier, ...]) -> None:
     check_binding(gen.ready_binding(*modifiers))
+    check_binding(gen.ready_binding(*modifiers), finished=False)
+
+
+@pytest.mark.parametrize("modifiers", UNSEEN.values(), ids=UNSEEN)
+def test_a_spec_that_nobody_has_looked_at_is_no_fault_of_the_status(modifiers: tuple[gen.Modifier, ...]) -> None:
     check_binding(gen.ready_binding(*modifiers), finished=False)
 
 

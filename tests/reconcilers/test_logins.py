@@ -79,6 +79,35 @@ def test_jwt_reads_with_the_tenants_own_identity(world: World) -> None:
     assert condition_of(world.store_object(), "IdentityLent") is None
 
 
+def test_keys_of_another_mount_are_read(world: World) -> None:
+    mount, role = f"keys/{world.namespace}", world.namespace
+    world.vault("POST", f"sys/mounts/{mount}", {"type": "kv", "options": {"version": "2"}})
+    policy = f'path "{mount}/data/{world.namespace}/*" {{ capabilities = ["read"] }}'
+    world.vault("PUT", f"sys/policies/acl/{role}", {"policy": policy})
+    bound = {"bound_service_account_names": ["*"], "bound_service_account_namespaces": [world.namespace]}
+    world.vault("POST", f"auth/kubernetes/role/{role}", {**bound, "audience": "vault", "token_policies": [role]})
+
+    def put(value: str) -> bool:
+        try:
+            world.vault("POST", f"{mount}/data/{{}}/key", {"data": {"api_key": value}})
+        except ApiError as error:
+            if "Upgrading" not in str(error):  # a mount that is new is made KV v2 in the background
+                raise
+            return False
+        return True
+
+    world.put(api_key="k-of-the-usual-mount")
+    world.wait("the mount takes keys", lambda: put("k-0001"), seconds=20)
+    world.store(vault={"mount": mount}, auth={"kubernetes": {"role": role}})
+    world.bind()
+    world.ready(version=1)
+    assert world.data() == {"api_key": b"k-0001"}
+    put("k-0002")
+    world.notify()
+    world.ready(version=2)
+    assert world.data() == {"api_key": b"k-0002"}
+
+
 def test_a_ca_that_is_missing_is_said_at_the_store(world: World) -> None:
     reference = {"name": f"ca-{world.namespace}"}
     world.store(vault={"insecure": None, "address": "https://127.0.0.1:1", "caConfigMapRef": reference})

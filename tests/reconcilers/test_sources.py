@@ -30,6 +30,17 @@ def test_a_path_without_a_key_is_said_and_watched(world: World) -> None:
     world.ready(version=1, seconds=20)
 
 
+def test_without_an_interval_a_small_store_is_polled_every_few_seconds(world: World) -> None:
+    stored = world.store(poll={"interval": None})
+    assert "interval" not in stored["spec"]["poll"]
+    world.put()
+    world.bind()
+    world.ready(version=1)
+    for version in (2, 3):
+        world.put()
+        world.ready(version=version, seconds=15)
+
+
 def lost(world: World, act: Callable[[], Any], reason: str) -> objects.Object:
     """Sync, take the key away in Vault, and hold that the Secret stays and Ready with it."""
     world.put(api_key="good-0001")
@@ -340,7 +351,7 @@ def test_notifications_are_refused_without_the_key_and_when_replayed(world: Worl
     path = f"{world.namespace}/key"
     assert world.operator.notify(world.store_name, path, key=b"some other key, long enough")[0] == 401
     assert world.operator.notify(world.store_name, path, at=int(time.time()) - 3600)[0] == 401
-    at = int(time.time()) - 5
+    at = int(time.time())
     assert world.operator.notify(world.store_name, path, at=at)[0] == 202
     assert world.operator.notify(world.store_name, path, at=at)[0] == 409
     assert world.operator.notify(world.store_name, "no/such/path")[0] == 404

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import gen
 from tests.reconcilers import objects
 from tests.reconcilers.together import StatusWatch
 from tests.reconcilers.world import condition_of, is_true
@@ -293,3 +294,13 @@ def test_a_law_that_fails_on_a_status_fails_the_test(cluster: Lab) -> None:
     watch.close()
     with pytest.raises(AssertionError, match=r"a law failed on a status:\n(?s:.*)KeyError"):
         watch.check("nobody")
+
+
+def test_a_status_of_a_store_that_breaks_a_law_fails_its_tenants_test(cluster: Lab) -> None:
+    watch = StatusWatch(cluster)
+    raw = gen.store()
+    raw["status"] = {"observedGeneration": 1, "conditions": []}
+    watch.take(json.dumps({"type": "MODIFIED", "object": raw}).encode())
+    watch.close()
+    with pytest.raises(AssertionError, match="one_summary_holds"):
+        watch.check(raw["metadata"]["name"])

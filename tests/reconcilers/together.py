@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from tests.reconcilers.check import violations
+from tests.reconcilers.harness import CRDS
 from tests.reconcilers.world import World
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ AT_ONCE = 24
 
 
 class StatusWatch:
-    """Every status that any binding ever had, held against the invariants as it comes by."""
+    """Every status that any binding or store ever had, held against the invariants as it comes by."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -37,10 +38,11 @@ class StatusWatch:
         self._pool = urllib3.PoolManager(ca_certs=str(lab.ca_file))
         self._ended = threading.Event()
         self._broken: list[str] = []  # what a law said that could not judge a status
-        threading.Thread(target=self._run, name="statuses", daemon=True).start()
+        for plural in CRDS:
+            threading.Thread(target=self._run, args=(plural,), name=f"statuses of {plural}", daemon=True).start()
 
-    def _run(self) -> None:
-        url = f"{self._lab.api_url}/apis/voicekeys.dev/v1alpha1/voicekeybindings?watch=1"
+    def _run(self, plural: str) -> None:
+        url = f"{self._lab.api_url}/apis/voicekeys.dev/v1alpha1/{plural}?watch=1"
         headers = {"Authorization": f"Bearer {self._lab.admin_token}"}
         while not self._ended.is_set():
             try:
@@ -66,11 +68,14 @@ class StatusWatch:
         raw = event["object"]
         if event["type"] in {"ADDED", "MODIFIED"}:
             wrong = violations(raw, finished=False)
-            self._seen.setdefault(raw["metadata"]["namespace"], []).append((raw["metadata"]["name"], raw, wrong))
+            name = raw["metadata"]["name"]
+            # A tenant's store has the name of its namespace.
+            self._seen.setdefault(raw["metadata"].get("namespace", name), []).append((name, raw, wrong))
 
     def of(self, namespace: str, name: str = "voice") -> list[dict[str, Any]]:
         """Every state of a binding that came by, oldest first."""
-        return [raw for seen, raw, _ in list(self._seen.get(namespace, ())) if seen == name]
+        seen = [raw for one, raw, _ in list(self._seen.get(namespace, ())) if one == name]
+        return [raw for raw in seen if raw["kind"] == "VoiceKeyBinding"]
 
     def check(self, namespace: str) -> None:
         """Fail where a status of this namespace broke an invariant, even for a moment, or could not be judged."""

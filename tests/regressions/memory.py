@@ -8,6 +8,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from tests.reconcilers.check import violations
 from voicekeys.model.errors import ApiConflict, SourceMissing, StoreDown
 from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.payload import KeyVersion, Payload
@@ -44,18 +45,26 @@ class Vault:
 
     def __init__(self, small: Small) -> None:
         self._small = small
+        self.times: list[float] = []
+        self.in_flight = self.most_in_flight = 0
 
     async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
         del identity
-        await asyncio.sleep(0.01)
+        self.times.append(self._small.loop.time())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0.01)
+        finally:
+            self.in_flight -= 1
         if self._small.vault_down:
-            raise StoreDown("VaultUnreachable", "it is down")
+            raise StoreDown("VaultUnreachable", "it is down: wait")
         versions = self._small.keys[path]
         number = version or max(versions)
         if number in self._small.unreadable:
-            raise StoreDown("VaultUnreachable", "it is down")
+            raise StoreDown("VaultUnreachable", "it is down: wait")
         if number in self._small.lost:
-            raise SourceMissing("KeyMissing", "it was destroyed")
+            raise SourceMissing("KeyMissing", "it was destroyed: put it again")
         return KeyVersion(number, EPOCH, Payload(versions[number]))
 
     async def close(self) -> None:
@@ -99,6 +108,7 @@ class Cluster:
         raw = self.bindings[name]
         raw["status"] = copy.deepcopy(dict(status))
         raw["metadata"]["resourceVersion"] = self.version()
+        self._small.broken += [f"{name.name}: {what}" for what in violations(raw, finished=False)]
         return copy.deepcopy(raw)
 
     async def get_workload(self, workload: WorkloadId) -> Object | None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 AGENTS = [{"kind": "Deployment", "name": "agent"}]
 NS = "n"
+BINDING = {"apiVersion": names.API_VERSION, "kind": names.BINDING_KIND}
 
 
 class Small:
@@ -68,9 +69,10 @@ class Small:
         self.lost: set[int] = set()
         self.keys: dict[str, dict[int, dict[str, bytes]]] = {}
         self.events: list[tuple[str, str]] = []
+        self.broken: list[str] = []  # laws that a written status broke
         self.cluster = Cluster(self)
         self._bound: list[Name] = []
-        self._vault = Vault(self)
+        self.vault = Vault(self)
         self._store: Object = {}
 
     def before_status(self, status: Mapping[str, Any]) -> None:
@@ -90,6 +92,7 @@ class Small:
         self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         asyncio.set_event_loop(None)
         self.loop.close()
+        assert not self.broken, "\n".join(self.broken)
 
     # ---- the operator
 
@@ -107,7 +110,7 @@ class Small:
 
         async def connect(name: str, spec: Any) -> Vault:
             del name, spec
-            return self._vault
+            return self.vault
 
         def ignore(*_: object) -> None:
             """Reconciles come by the clock."""
@@ -175,7 +178,8 @@ class Small:
         key = Name(NS, name)
         fresh = {"name": name, "namespace": NS, "uid": f"u-{self.cluster.version()}", "generation": 0}
         fresh["creationTimestamp"] = "2026-01-01T00:00:00Z"
-        raw = self.cluster.bindings.setdefault(key, {"metadata": fresh, "status": {"observedGeneration": -1}})
+        made = {**BINDING, "metadata": fresh, "status": {"observedGeneration": -1}}
+        raw = self.cluster.bindings.setdefault(key, made)
         raw["metadata"]["generation"] += 1
         raw["metadata"]["resourceVersion"] = self.cluster.version()
         raw["spec"] = {"environment": "p", "source": {"path": "voice/a"}, "agents": AGENTS} | spec

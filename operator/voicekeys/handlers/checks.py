@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.ports import Clock
     from voicekeys.reconcilers.stores import Stores
 
-SILENT_SECONDS = 300.0
-"""The API server sends a bookmark about each minute, and ends a watch after some minutes."""
-
 
 class Checks:
     """Answers with a reason when something is wrong, with None when all is well.
@@ -25,6 +22,7 @@ class Checks:
         stores: the stores and their pollers.
         leads: whether this process holds the Lease.
         clock: monotonic time.
+        silent_seconds: silence after which a watch counts as dead.
     """
 
     def __init__(
@@ -34,12 +32,14 @@ class Checks:
         stores: Stores,
         leads: Callable[[], bool],
         clock: Clock,
+        silent_seconds: float,
     ) -> None:
         self._watchers = watchers
         self._handlers = handlers
         self._stores = stores
         self._leads = leads
         self._clock = clock
+        self._limit = silent_seconds
 
     def watch(self) -> str | None:
         """A watch that neither hears nor errs for long is dead; one whose API server is down is not our fault."""
@@ -47,16 +47,17 @@ class Checks:
         silent = [
             one.resource
             for one in self._watchers()
-            if one.last_seen is not None and not one.failing and now - one.last_seen > SILENT_SECONDS
+            if one.last_seen is not None and not one.failing and now - one.last_seen > self._limit
         ]
-        if self._handlers.deaf_for(now) > SILENT_SECONDS:
+        if self._handlers.deaf_for(now) > self._limit:
             silent.append("voicekeybindings")
-        return f"no sign of life for {SILENT_SECONDS:.0f} s on the watch of {', '.join(silent)}" if silent else None
+        return f"no sign of life for {self._limit:.0f} s on the watch of {', '.join(silent)}" if silent else None
 
     def stores(self) -> str | None:
         """Not ready while no read of any store has ended, well or badly; a standby asks no store."""
         if not self._leads():
             return None
-        pollers = [store.poller for store in self._stores.all.values() if store.poller is not None]
+        stores = self._stores.all.values()
+        pollers = [store.poller for store in stores if store.poller is not None and store.poller.sources]
         waiting = [one for one in pollers if one.starting]
         return "no store has answered yet" if waiting and len(waiting) == len(pollers) else None

@@ -55,12 +55,14 @@ class Hooks:
         health: checks of ``/healthz`` by name: is this process alive?
         ready: checks of ``/readyz`` by name: has a store answered, or is it known to be down? A standby is ready.
         key: reads the key of ``POST /notify`` from its Secret; None where there is none.
+        since: Unix seconds of when this process began to lead: signatures that are older were for another one.
         notify: reads a path again now; gives the number of bindings that wait for it, 0 for an unknown path or store.
     """
 
     health: Mapping[str, Check]
     ready: Mapping[str, Check]
     key: Callable[[], Awaitable[bytes | None]]
+    since: Callable[[], float]
     notify: Callable[[str, str], int]
 
 
@@ -185,7 +187,7 @@ class HttpServer:
             return signed
         if not self._total.admit("", self._clock.monotonic()):
             return TOO_MANY
-        return self._replays.admit(signed, now) or policy.parse_notice(body)
+        return self._replays.admit(signed, now, self._hooks.since()) or policy.parse_notice(body)
 
 
 class Heartbeat:

@@ -69,6 +69,9 @@ BAD_TIME = Refusal(
 )
 BAD_SIGNATURE = Refusal(401, "the signature does not match: check the key, and sign '<t>.<body>' byte for byte")
 REPLAYED = Refusal(409, "this signature was used before: sign again with the present time")
+BEFORE_LEADING = Refusal(
+    409, "signed before this operator began to lead, so it may have been used before: sign again with the present time"
+)
 REMEMBERED_TOO_MANY = Refusal(429, "too many notifications in the last minutes: try again later")
 BAD_BODY = Refusal(400, 'the body is not {"store": <name>, "path": <path below the mount, without data/>}')
 
@@ -151,13 +154,17 @@ class ReplayWindow:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def admit(self, signed: Signed, now: float) -> Refusal | None:
-        """Remember a signature; refuse one that is remembered already.
+    def admit(self, signed: Signed, now: float, since: float = 0.0) -> Refusal | None:
+        """Remember a signature; refuse one that is remembered already, or that a former leader may have taken.
 
         Args:
             signed: as `check_signature` gave it.
             now: Unix seconds.
+            since: Unix seconds of when this process began to lead. What another one took before was signed earlier,
+                by a sender whose clock is not ahead.
         """
+        if signed.valid_until - TOLERANCE_SECONDS < int(since):
+            return BEFORE_LEADING
         if signed.nonce in self._seen:
             return REPLAYED
         if len(self._seen) >= self._capacity:
