@@ -33,7 +33,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "or the current context of your kubeconfig (asks first)",
     )
     group.addoption("--yes", action="store_true", help="with --cluster=current: do not ask")
-    group.addoption("--image", action="store_true", help="build the image, too: some minutes, needs root and buildah")
 
 
 def pytest_configure(config: pytest.Config) -> None:

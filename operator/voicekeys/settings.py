@@ -40,15 +40,15 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         default=600, gt=0, description="Seconds between two full lists of bindings, against gaps of the watch."
     )
-
-    gauge_image: str = Field(
-        default="",
-        description="Image of the sidecar that pods of drain mode Gauge get; default: that of the operator's own pod.",
     silent_seconds: float = Field(
         default=300,
         gt=0,
         description="Seconds without a sign of life after which a watch counts as dead and `/healthz` answers 503; "
         "the API server sends a bookmark about once a minute.",
+    )
+    gauge_image: str = Field(
+        default="",
+        description="Image of the sidecar that pods of drain mode Gauge get; default: that of the operator's own pod.",
     )
     max_workloads: int = Field(
         default=100,

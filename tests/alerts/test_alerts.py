@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NAMES = tuple(alerts())
 PAGE = (ROOT / "operator/ALERTS.md").read_text()
+# Absolute, or Alertmanager makes no link of it; that it leads nowhere by itself, and how it is set, is in the page.
+RUNBOOKS = "https://voicekeys.example/operator/ALERTS.md"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.title}")
@@ -50,7 +52,7 @@ def test_has_texts_and_a_page(name: str) -> None:
     """The texts are there, and the runbook link leads to a section with meaning, impact and what to do."""
     rule = alerts()[name]
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    assert rule["annotations"]["runbook_url"] == f"operator/ALERTS.md#{name.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{RUNBOOKS}#{name.lower()}"
     assert rule["labels"]["severity"] in {"warning", "critical"}
     section = _section(name)
     for part in ("**Meaning.**", "**Impact.**", "**What to do.**"):
@@ -58,7 +60,7 @@ def test_has_texts_and_a_page(name: str) -> None:
 
 
 def test_no_page_is_for_an_alert_that_is_gone() -> None:
-    assert set(re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)) == set(NAMES)
+    assert set(re.findall(r"^## (Voice\w+)$", PAGE, re.MULTILINE)) == set(NAMES)
 
 
 def test_links_within_the_page_lead_somewhere() -> None:

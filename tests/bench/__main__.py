@@ -77,6 +77,7 @@ def run_sync(args: argparse.Namespace) -> int:
     outcome = {"benchmark": "sync", "runs": runs, "linearity": report.linearity(runs)} if args.scale else runs[0]
     if args.scale:
         print(json.dumps(outcome["linearity"], indent=2))
+        print(f"\n{report.markdown(runs)}\n")
     if args.json:
         args.json.write_text(json.dumps(outcome, indent=2) + "\n")
     return 0 if all(one["met"] for run in runs for one in run["targets"].values()) else 1

@@ -103,3 +103,37 @@ def linearity(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "rss_mib": [run["rss_mib"] for run in runs],
         "rss_kib_per_further_binding": round(1024 * (last["rss_mib"] - first["rss_mib"]) / grown, 1) if grown else 0.0,
     }
+
+
+def markdown(runs: list[dict[str, Any]]) -> str:
+    """Write one row for each run, as decision 010 has them."""
+    head = (
+        "bindings over paths",
+        "every Secret",
+        "nothing left to do",
+        "reads, logins, writes by then",
+        "CPU by then",
+        "restart: writes, until quiet, CPU",
+        "peak RSS",
+        "load before, after",
+    )
+    lines = [_row(*head), "|---" * len(head) + "|"]
+    for run in runs:
+        before, after = run["machine"]["load_average_before_and_after"]
+        lines.append(
+            _row(
+                f"{run['bindings']:,} over {run['paths']:,}",
+                f"{run['cold_seconds']} s",
+                f"{run['cold_settled_seconds']} s",
+                f"{run['cold_vault_reads']:,}, {run['cold_vault_logins']:,}, {run['cold_api_writes']:,}",
+                f"{run['cpu_seconds']} s",
+                f"{run['restart_api_writes']}, {run['restart_seconds']} s, {run['restart_cpu_seconds']} s",
+                f"{run['rss_mib']} MiB",
+                f"{before}, {after}",
+            )
+        )
+    return "\n".join(lines)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

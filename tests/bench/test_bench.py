@@ -94,3 +94,12 @@ def test_linearity_is_cost_per_binding() -> None:
     found = report.linearity([small, large])
     assert found["largest_over_smallest"]["cold_seconds"] == 2.0
     assert found["rss_kib_per_further_binding"] == 10.2
+
+
+def test_a_run_is_one_row_of_the_page() -> None:
+    run = {"bindings": 3000, "paths": 300, "cold_seconds": 1.5, "cold_settled_seconds": 2.5, "cold_vault_reads": 300}
+    run |= {"cold_vault_logins": 1, "cold_api_writes": 6000, "cpu_seconds": 3.5, "restart_api_writes": 0}
+    run |= {"restart_seconds": 4.5, "restart_cpu_seconds": 5.5, "rss_mib": 90.1}
+    head, rule, row = report.markdown([{**run, "machine": {"load_average_before_and_after": [0.1, 1.9]}}]).splitlines()
+    assert row == "| 3,000 over 300 | 1.5 s | 2.5 s | 300, 1, 6,000 | 3.5 s | 0, 4.5 s, 5.5 s | 90.1 MiB | 0.1, 1.9 |"
+    assert head.count("|") == rule.count("|") == row.count("|")

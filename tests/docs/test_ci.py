@@ -40,8 +40,8 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(clone: Path, broken: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": f"{clone / 'bin'}:{os.environ['PATH']}", "BROKEN": broken}
+def run(clone: Path, broken: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": f"{clone / 'bin'}:{path or os.environ['PATH']}", "BROKEN": broken}
     return subprocess.run([clone / ".ci" / "run"], env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -64,6 +64,21 @@ def test_one_failure_fails_it_and_the_rest_is_run_all_the_same(clone: Path, verb
     assert done.returncode == 1
     assert f"=== FAILED: {verb}" in done.stdout
     assert (clone / "notes").read_text().splitlines() == with_again(verb)
+
+
+def test_an_image_that_is_not_built_is_told(clone: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "sh", "dirname", "tr", "mkdir", "chmod"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = run(clone, "nothing", str(tools))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = (each for each in done.stdout.splitlines() if each.startswith("=== NO "))
+    who = "" if os.geteuid() == 0 else "not root, "
+    assert line.startswith(f"=== NO image: {who}no buildah, so the Dockerfile is not built")
+    (tools / "buildah").write_text("#!/bin/sh\n")
+    (tools / "buildah").chmod(0o755)
+    assert ("=== NO image" in run(clone, "nothing", str(tools)).stdout) == bool(who)
 
 
 @pytest.mark.parametrize("verb", ["test", "nodes"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BY_HAND = "Ctrl-C here ends the demo"
+BY_HAND_ENDS = f"{BY_HAND} and removes all of it."
 
 
 # The demo brings a lab of its own.
@@ -56,12 +57,26 @@ def test_readme_shows_what_the_demo_prints() -> None:
     assert olds == ["3", "2", "1", "0"]
 
 
+def by_hand_part(text: str) -> str:
+    """How to go on, without the folders and the port of one run."""
+    part = re.search(rf"^Go on by hand.*{BY_HAND}[^\n]*$", text, re.MULTILINE | re.DOTALL)
+    assert part, text
+    without_folder = re.sub(r"/[\w./-]*/voicekeys-lab-\w+", "…", part[0])
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", re.sub(r'PATH="[^"]*:\$PATH"', 'PATH="…:$PATH"', without_folder))
+
+
 @pytest.fixture(scope="module")
 def by_hand() -> Iterator[Demo]:
     """Start a demo at a terminal and wait until it tells how to go on."""
     with Demo(terminal=True) as demo:
         demo.until(BY_HAND)
         yield demo
+
+
+def test_readme_shows_how_to_go_on_by_hand(by_hand: Demo) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert by_hand_part(readme) == by_hand_part(by_hand.until(BY_HAND_ENDS))
+    assert not re.search(r"/(tmp|home|root)/", readme), "a path of one machine"
 
 
 def shell(demo: Demo, commands: str) -> str:

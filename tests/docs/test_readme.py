@@ -35,7 +35,14 @@ TRY_IT = "python3 -m venv .venv && .venv/bin/pip install hatch && .venv/bin/hatc
 REGISTRY = "registry.example.com/voicekeys/operator"
 ESO = """kubectl -n voice-prod patch externalsecret frejun --type merge -p \\
   '{"spec":{"refreshInterval":"0","target":{"creationPolicy":"Orphan","deletionPolicy":"Retain"}}}'"""
-NO_DOCKER = "needs Docker, as CI has it; test_image_build.py builds it by buildah"
+ALERTS = ROOT / "operator" / "ALERTS.md"
+BUILT = ROOT / "operator" / "README.md"
+# The pages whose blocks are run.
+RUN = (README, BUILT, ALERTS, *DOCS.glob("*.md"))
+OPERATOR_LOGS = "kubectl -n voicekeys-system logs -l app.kubernetes.io/name=voicekeys"
+NO_DOCKER = "needs Docker, as CI has it; tests/nodes builds it by buildah"
+NO_LOGS = "simulated nodes have no kubelet that could give a pod's logs"
+IN_CI = "a step of .ci/run, which test_ci.py holds"
 NO_REGISTRY = "needs a registry"
 # Whole commands; all others of all pages are run, which test_every_command_was_run holds.
 NOT_RUN = {
@@ -50,6 +57,17 @@ NOT_RUN = {
     ESO: "needs the External Secrets Operator",
     "kubectl -n voice-prod delete externalsecret frejun --cascade=orphan": "needs the External Secrets Operator",
     "kubectl -n voice-prod delete vaultstaticsecret frejun --cascade=orphan": "needs the Vault Secrets Operator",
+    f"{OPERATOR_LOGS} --tail=200": NO_LOGS,
+    f"{OPERATOR_LOGS} --tail=100": NO_LOGS,
+    f"{OPERATOR_LOGS} --previous --tail=50": NO_LOGS,
+    "python3 -m venv .venv && .venv/bin/pip install hatch": "the first half of README's two commands",
+    ".venv/bin/hatch run test                            # everything, on a lab of real parts": "it is this run",
+    ".venv/bin/hatch run test tests/policies -x          # a part": "test_inline.py holds the words",
+    ".venv/bin/hatch run check                           # ruff, mypy, import-linter": IN_CI,
+    ".venv/bin/hatch run generate                        # the generated pages; --check only looks": IN_CI,
+    ".venv/bin/hatch run bench sync --bindings 1000 --paths 100": "minutes; test_bench.py runs a smaller one, and "
+    "test_inline.py holds the words",
+    ".venv/bin/hatch run demo                            # and then by hand": "test_demo.py runs it",
 }
 LATER, BROKEN = "0.2.0", "0.2.1"
 # How long after a new operator has looked at a binding a restart by it would have begun: `propagation` and a bit.
@@ -86,14 +104,12 @@ def test_every_exception_is_still_in_a_page() -> None:
 
 def _commands() -> list[str]:
     """Every command of every page."""
-    return [one for page in (README, *DOCS.glob("*.md")) for each in shell_blocks(page) for one in commands(each.text)]
+    return [one for page in RUN for each in shell_blocks(page) for one in commands(each.text)]
 
 
 def test_every_block_says_what_it_is() -> None:
     known = {"sh", "yaml", "text", "mermaid"}
-    assert [
-        str(each) for page in (README, *DOCS.glob("*.md")) for each in blocks(page) if each.language not in known
-    ] == []
+    assert [str(each) for page in RUN for each in blocks(page) if each.language not in known] == []
 
 
 def test_the_two_commands_are_ci_s_and_lead_to_hatch_s_verbs() -> None:
@@ -187,6 +203,26 @@ def test_gitops_commands(site: Site) -> None:
     for block in shell_blocks(DOCS / "gitops.md"):
         site.run(block)
     assert "VoiceKeyBinding" in site.jsonpath("configmap", "argocd-cm", "-n", "argocd", path="{.data}")
+
+
+def test_the_alerts_commands_and_the_key_that_one_of_them_puts(site: Site) -> None:
+    binding = ("vkb", "frejun", "-n", "voice-prod")
+    before = int(site.jsonpath(*binding, path="{.status.key.version}"))
+    pod = site.jsonpath("pods", "-n", "voice-prod", path="{.items[0].metadata.name}")
+    # What a person has of the alert, and of what an earlier command has printed.
+    labels = {"NS": "voice-prod", "NAME": "frejun", "STORE": "default"}
+    looked_up = {"POD": pod, "KEY_PATH": "voice/production/frejun", "FIELD": "api_key", "NEW_KEY": "a-new-key-by-hand"}
+    site.variables |= labels | looked_up
+    printed = "".join(site.run(block) for block in shell_blocks(ALERTS))
+    for name in labels | looked_up:
+        del site.variables[name]
+    for told in ('voice/production/frejun {"FREJUN_API_KEY":"api_key"}', "bound_service_account_names", "Sealed"):
+        assert told in printed
+    assert "a-new-key-by-hand" not in printed
+    rules = (site.folder / "my-voicekeys.rules.yaml").read_text()
+    assert rules.count("https://git.example.com/") == rules.count("runbook_url:") == rules.count("- alert:")
+    done = "{.status.key.version} {.status.rotation.phase}"
+    eventually(lambda: site.jsonpath(*binding, path=done) == f"{before + 1} Idle", "the key in every pod", 90)
 
 
 def test_backup_and_restore_change_nothing(site: Site) -> None:
