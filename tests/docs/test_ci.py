@@ -34,7 +34,10 @@ def clone(tmp_path: Path) -> Path:
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
     (tmp_path / "bin").mkdir()
     # Nothing is missing here, so nothing gets installed.
-    for name, text in {"python3": VENV, **dict.fromkeys(["git", "curl", "openssl", "promtool"], "#!/bin/sh\n")}.items():
+    for name, text in {
+        "python3": VENV,
+        **dict.fromkeys(["git", "curl", "openssl", "promtool", "sipp"], "#!/bin/sh\n"),
+    }.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
     return tmp_path
