@@ -51,6 +51,7 @@ from voicekeys.reconcilers.leftovers import Leftovers
 from voicekeys.reconcilers.outcome import Outcome
 from voicekeys.reconcilers.pods import PodTracker
 from voicekeys.reconcilers.queue import WorkQueue
+from voicekeys.reconcilers.registering import RegisteringSource
 from voicekeys.reconcilers.rollout import Rollouts
 from voicekeys.reconcilers.shared import SharedKeys
 from voicekeys.reconcilers.siblings import Siblings
@@ -69,8 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from voicekeys.api.store import StoreSpec
-    from voicekeys.model.identity import Identity, WorkloadId
-    from voicekeys.model.payload import KeyVersion
+    from voicekeys.model.identity import WorkloadId
     from voicekeys.reconcilers.ports import KeySource
     from voicekeys.reconcilers.source import Source
 
@@ -80,29 +80,6 @@ EXIT_LOST_LEASE = 3
 END_SECONDS = 25.0  # for an orderly end, within the 30 s that a kubelet gives; then the process is killed
 TLS_BUFFER = 64 * 1024  # bytes of each TLS connection, of which there are dozens; asyncio would take 256 KiB
 STORE_SETTLE_SECONDS = 2.0  # a store's status waits for the burst of its bindings to pass
-
-
-class RegisteringSource:
-    """A store's client that tells the redactor each value before anyone else sees it.
-
-    Args:
-        source: the client.
-        redactor: of the logs.
-    """
-
-    def __init__(self, source: KeySource, redactor: Redactor) -> None:
-        self._source = source
-        self._redactor = redactor
-
-    async def read(self, identity: Identity, path: str, version: int = 0) -> KeyVersion:
-        """See ``KeySource.read``."""
-        key = await self._source.read(identity, path, version)
-        self._redactor.register(*(key.fields.reveal(name) for name in key.fields))
-        return key
-
-    async def close(self) -> None:
-        """See ``KeySource.close``."""
-        await self._source.close()
 
 
 class Operator:

@@ -7,10 +7,9 @@ manifest sets always wins; ``policies.hooks.hook_conflict`` says where that leav
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
-
-import yaml
 
 from voicekeys.api.binding import Agent, Drain, DrainMode, Gauge
 from voicekeys.api.names import (
@@ -76,7 +75,9 @@ def arming_patch(
 
 
 def arming_manifest(binding: str, agent: Agent, template: Mapping[str, Any], *, gauge_image: str | None) -> str | None:
-    """Return what to add to a manifest by hand (``drain.inject: Off``), as YAML; None where all of it is there.
+    """Return what to add to a manifest by hand (``drain.inject: Off``), in one line; None where all of it is there.
+
+    It is JSON, which YAML takes as it is, and so does ``kubectl patch``.
 
     Without the token, which belongs neither into an event nor into a repository: such a hook is open to other pods.
     """
@@ -88,8 +89,7 @@ def arming_manifest(binding: str, agent: Agent, template: Mapping[str, Any], *, 
         if key in spec:
             before = {one["name"]: one for one in template["spec"].get(key) or ()}
             spec[key] = [added for one in spec[key] if (added := _added(before.get(one["name"]), one)) is not None]
-    text: str = yaml.safe_dump({"spec": {"template": patch}}, sort_keys=False, width=120)
-    return text
+    return json.dumps({"spec": {"template": patch}})
 
 
 def _added(before: Object | None, after: Object) -> Object | None:

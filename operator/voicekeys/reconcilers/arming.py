@@ -173,7 +173,7 @@ class Arming:
         count = f"{status.unarmed} pod(s) of {who} were made without a drain hook: their calls are cut when they end"
         manifest = draft.to_commit.get(status.name) if one.agent.drain is not None else None
         if manifest is not None:
-            return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest\n{manifest}")
+            return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest: {manifest}")
         return Verdict(
             "UnarmedPods",
             f"{count}. Roll the workload out once by yourself, when that harms least. Else the next change of the key "
