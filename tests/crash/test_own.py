@@ -18,6 +18,7 @@ import yaml
 from tests.crash.endstate import end_state
 from tests.crash.kills import Kills, Point
 from tests.crash.test_crash import differences
+from tests.faults.leaders import leads
 from tests.faults.proxy import Proxy
 from tests.lab.processes import eventually
 from tests.reconcilers import objects
@@ -98,8 +99,11 @@ class Home:
         return _told_apart(state)
 
     def _served(self) -> bool:
+        # First that it leads: until then the pod may have the mark of the life before.
+        if not (self.operator.running and leads(self.operator) and self.marked()):
+            return False
         raw = self.world.binding()
-        return is_true(raw, "Ready") and is_true(raw, "CallsDrained") and self.marked() and self.operator.running
+        return is_true(raw, "Ready") and is_true(raw, "CallsDrained")
 
 
 def _told_apart(state: dict[str, Any]) -> dict[str, Any]:
