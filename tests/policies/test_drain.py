@@ -323,3 +323,16 @@ UNPROTECTED = {
 def test_whether_calls_are_cut(mode: DrainMode, longest: timedelta | None, grace: int, *, expected: bool) -> None:
     pod = replace(gen.pod("a"), grace_seconds=grace)
     assert drain.is_unprotected(pod, Drain(mode, max_call_duration=longest)) is expected
+
+
+BY_RELEASE = {
+    "told by the pod itself": (End(2, 1, 0, 0), 1, End(2, 1, 0, 0)),
+    "taken for completed, since the pod ended in good order": (End(3, 0, 0, 0), 2, End(1, 2, 0, 0)),
+    "never told": (End(0, 0, 0, None), 1, End(0, 1, 0, None)),
+    "none": (End(3, 0, 0, 0), 0, End(3, 0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize(("end", "released", "expected"), BY_RELEASE.values(), ids=BY_RELEASE)
+def test_what_a_release_cut_is_forced(end: End, released: int, expected: End) -> None:
+    assert ends.with_release(end, released) == expected

@@ -287,6 +287,12 @@ class Small:
         self.cluster.pods[name]["metadata"]["deletionTimestamp"] = self.stamp(30)
         self.cluster.tell("MODIFIED", self.cluster.pods[name])
 
+    def exit(self, name: str) -> None:
+        """Let a pod's containers end; its object is there for a while."""
+        pod = self.cluster.pods[name]
+        pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "c", "state": {"terminated": {}}}]}
+        self.cluster.tell("MODIFIED", pod)
+
     def end(self, name: str) -> None:
         """Let a pod end, seen."""
         pod = self.cluster.pods.pop(name)

@@ -138,6 +138,29 @@ def test_a_call_that_was_live_at_the_end_freezes_further_restarts_until_somebody
     assert small.status()["handled"]["approve"] == "seen"
 
 
+def test_a_cut_call_is_counted_when_its_container_ends_and_not_when_its_object_goes(small: Small) -> None:
+    change(small)
+    rolled(small)
+    small.exit("old")
+    small.pass_by(5)
+    assert small.status()["history"][-1]["forced"] == 1
+    small.end("old")
+    small.pass_by(20)
+    assert small.status()["frozen"]["calls"] == 1
+
+
+def test_calls_that_a_release_cut_are_forced_though_the_pod_ended_before_it_told(small: Small) -> None:
+    change(small)
+    rolled(small)
+    order(small, names.RELEASE_ANNOTATION, "old")
+    small.pass_by(2)
+    del small.agents.pods["old"]
+    small.exit("old")
+    small.pass_by(5)
+    assert small.status()["history"][-1]["forced"] == 1
+    assert small.is_true("CallsForced")
+
+
 def test_an_approval_from_before_a_cut_call_approves_nothing(small: Small) -> None:
     order(small, names.APPROVE_ANNOTATION, "early")
     small.pass_by(5)

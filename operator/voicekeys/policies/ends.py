@@ -68,6 +68,17 @@ def end_of(sight: Sight | None, pod: Pod | None, now: datetime) -> End:
     return End(completed, forced, aborted, live if known else None)
 
 
+def with_release(end: End, released: int) -> End:
+    """Count the calls that a release has cut, also where the pod ended before it could tell of them itself.
+
+    Args:
+        end: by the last sight, which may be of before the release.
+        released: how many the pod said that the release cuts.
+    """
+    missing = max(0, released - end.forced)
+    return end._replace(forced=end.forced + missing, completed=max(0, end.completed - missing))
+
+
 def _is_orderly(pod: Pod | None) -> bool:
     if pod is None or pod.ended_time is None or pod.deadline is None or pod.exit_code not in ORDERLY:
         return False

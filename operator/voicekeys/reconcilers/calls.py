@@ -193,7 +193,7 @@ class Calls:
         left = {pod.uid for pod in after.old_pods} if after is not None else set()
         forced = 0
         for pod in before.old_pods:
-            if pod.uid in left or self._drains.sight(pod.uid) is None or self._tracker.is_alive(workload, pod.uid):
+            if pod.uid in left or self._drains.sight(pod.uid) is None or self._tracker.is_running(workload, pod.uid):
                 continue
             end = self._drains.finish(observed.name, pod.uid, self._tracker.last(workload, pod.uid))
             text = ends.end_text(pod.name, end)

@@ -73,6 +73,7 @@ class _Followed:
     users: set[Name] = field(default_factory=set)
     rememberers: set[Name] = field(default_factory=set)
     sight: Sight = NEVER
+    released: int = 0
     failures: int = 0
     asked: deque[float] = field(default_factory=lambda: deque(maxlen=QUICK))
     task: asyncio.Task[None] | None = None
@@ -221,7 +222,7 @@ class Drains:
         followed = self._followed.get(uid)
         if followed is None or binding not in followed.rememberers:
             return ends.end_of(None, None, self._clock.now())
-        end = ends.end_of(followed.sight, last or followed.pod, self._clock.now())
+        end = ends.with_release(ends.end_of(followed.sight, last or followed.pod, self._clock.now()), followed.released)
         counts = self._ended.get(binding, NOTHING)
         self._ended[binding] = Ended(*(sum(pair) for pair in zip(counts, end[:3], strict=True)))
         self._forget(uid, followed, binding)
@@ -276,7 +277,11 @@ class Drains:
         endpoint = pod.endpoint(port)
         if endpoint is None:
             raise _nowhere(pod)
-        return await self._directly(workload, lambda: self._agents.release(endpoint))
+        cut = await self._directly(workload, lambda: self._agents.release(endpoint))
+        followed = self._followed.get(pod.uid)
+        if followed is not None:
+            followed.released = max(cut, followed.released)
+        return cut
 
     async def _directly(self, workload: WorkloadId, ask: Callable[[], Awaitable[Got]]) -> Got:
         async with self._direct.slot(workload):

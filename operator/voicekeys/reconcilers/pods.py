@@ -90,15 +90,15 @@ class PodTracker:
             watched.task.cancel()
         return self._start(workload, _Watched("", watched.users, ended=watched.ended, unplaced=watched.unplaced))
 
-    def is_alive(self, workload: WorkloadId, uid: str) -> bool:
-        """Whether a pod's object is there still."""
-        watched = self._watched.get(workload)
-        return watched is not None and uid in watched.alive
+    def is_running(self, workload: WorkloadId, uid: str) -> bool:
+        """Whether a pod is there, and its containers have not ended."""
+        pod = self._watched[workload].alive.get(uid) if workload in self._watched else None
+        return pod is not None and not pod.ended
 
     def last(self, workload: WorkloadId, uid: str) -> Pod | None:
-        """The last object of a pod that was seen to end."""
+        """The last object of a pod that was seen to end; it may be there still, without a running container."""
         watched = self._watched.get(workload)
-        return watched.ended.get(uid) if watched is not None else None
+        return (watched.alive.get(uid) or watched.ended.get(uid)) if watched is not None else None
 
     def waited(self, workload: WorkloadId) -> float:
         """Seconds since a workload's pods were first asked for."""

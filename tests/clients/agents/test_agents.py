@@ -143,9 +143,9 @@ async def test_a_pod_that_ends_hangs_up_on_who_waits(agents: AgentsClient, pod: 
 async def test_a_closed_port(agents: AgentsClient) -> None:
     with pytest.raises(AgentUnreachable) as refused:
         await agents.calls(Endpoint("receptionist-a", own_host(), PORT))
-    assert refused.value.reason == "DrainUnreachable"
+    assert refused.value.reason == "HookPortClosed"
     assert not refused.value.hung_up
-    assert refused.value.message == f"pod receptionist-a does not take a connection at port {PORT}"
+    assert refused.value.message == f"pod receptionist-a refuses connections to port {PORT}"
 
 
 async def test_a_closed_client_asks_nobody(pod: AgentPod) -> None:
