@@ -233,6 +233,14 @@ class Lab:
 
     # ---- its end
 
+    def freeze_api(self) -> None:
+        """Stop the API server's process where it is: connections are taken by the kernel, and nothing is answered."""
+        self.processes.signal("kube-apiserver", "STOP")
+
+    def thaw_api(self) -> None:
+        """Let a frozen API server go on."""
+        self.processes.signal("kube-apiserver", "CONT")
+
     def close(self) -> None:
         """End every process and remove the folder."""
         if hasattr(self, "cluster"):

@@ -143,9 +143,45 @@ def test_a_kubelet_that_restarts_runs_the_hook_again(scene: Scene, nodes: RealNo
 def test_the_operator_killed_in_the_middle(scene: Scene) -> None:
     lines = scene()
     pod = change_with_a_call(lines)
-    leader = f"-l voicekeys.dev/leader=true -n {HOME}"
-    lines.lab.kubectl("delete", "pod", *leader.split(), "--grace-period=0", "--force")
+    kill_leader(lines)
     end_well(lines, pod)
+
+
+def test_the_operator_killed_before_the_pods_are_patched(scene: Scene) -> None:
+    """Between the Secret and the restart; the standby takes over with what the status says."""
+    lines = scene()
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.change()
+    lines.until("AgentsCurrent", "False", "Propagating")
+    kill_leader(lines)
+    lines.draining(pod, seconds=90)
+    end_well(lines, pod)
+
+
+def kill_leader(lines: Lines) -> None:
+    """SIGKILL, as from a node's point of view."""
+    lines.lab.kubectl(
+        "-n", HOME, "delete", "pod", "-l", "voicekeys.dev/leader=true", "--grace-period=0", "--force", "--wait=false"
+    )
+
+
+def test_an_api_server_that_is_gone_for_a_minute(scene: Scene) -> None:
+    lines = scene(replicas=1)
+    pod = change_with_a_call(lines)
+    lines.lab.freeze_api()
+    try:
+        time.sleep(60)
+        assert lines.cut(pod) == []
+    finally:
+        lines.lab.thaw_api()
+    eventually(lambda: lines.stage.pod(pod) is not None, "the API server answers again", 60)
+    time.sleep(HOLD)
+    assert lines.cut(pod) == []
+    lines.end(pod)
+    entry = lines.finished(180)
+    assert lines.cut(pod) == []
+    assert "forced" not in entry, entry
 
 
 def test_a_forced_delete_is_no_end(scene: Scene) -> None:
