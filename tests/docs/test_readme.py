@@ -15,6 +15,7 @@ from tests.docs.markdown import ROOT, Block, anchors, blocks, commands, links
 from tests.docs.releases import next_version
 from tests.docs.site import Site
 from tests.lab.processes import eventually, every
+from voicekeys.api.binding import parse_binding_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +138,8 @@ def test_readme_has_every_alert_with_its_severity() -> None:
 
 
 def test_readme_s_binding_shows_the_defaults() -> None:
-    (binding, store) = (yaml.safe_load(each.text) for each in yaml_blocks(README))
+    (binding, store, drain) = (yaml.safe_load(each.text) for each in yaml_blocks(README))
+    assert parse_binding_spec(binding["spec"] | drain).agents[0].drain is not None
     schema = _schema("voicekeybindings")
     for section in ("rollout", "source", "target"):
         for field, value in binding["spec"][section].items():

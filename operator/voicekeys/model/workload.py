@@ -128,6 +128,7 @@ class Pod:
         hook: its drain hook, that of the contract where it has one.
         unhooked: its ordinary containers without a preStop hook.
         running: each of its ordinary containers runs.
+        alive: one of them runs, or nobody knows; else it can have no call.
         restarts: how often its ordinary containers were started again.
         ended_time: when the container with the hook ended, else the last of the ordinary ones; None while one runs.
         exit_code: of that container.
@@ -154,6 +155,7 @@ class Pod:
     hook: DrainHook | None = None
     unhooked: tuple[str, ...] = ()
     running: bool = False
+    alive: bool = True
     restarts: int = 0
     ended_time: datetime | None = None
     exit_code: int | None = None
@@ -209,6 +211,7 @@ def parse_pod(raw: Mapping[str, Any], *, prefix: str) -> Pod:
         hook=hook,
         unhooked=unhooked,
         running=bool(ordinary) and all("running" in one.get("state", {}) for one in ordinary),
+        alive=not ordinary or any("running" in one.get("state", {}) for one in ordinary),
         restarts=sum(one.get("restartCount", 0) for one in ordinary),
         ended_time=ended_time,
         exit_code=exit_code,

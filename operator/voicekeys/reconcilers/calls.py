@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from voicekeys.api.binding import Drain
-    from voicekeys.api.status import AgentStatus
+    from voicekeys.api.status import AgentStatus, OldPod
     from voicekeys.model.identity import Name
     from voicekeys.model.workload import Pod
+    from voicekeys.policies.ends import End
     from voicekeys.policies.pods import SeenPods
     from voicekeys.policies.sights import Sight
     from voicekeys.reconcilers.case import Case
@@ -62,6 +63,7 @@ class Calls:
         self._tracker = tracker
         self._cluster = cluster
         self._outcome = outcome
+        self._settled: dict[tuple[Name, str], End] = {}  # ends that no written status has yet
 
     # ---- before a restart
 
@@ -145,6 +147,8 @@ class Calls:
     def forget(self, binding: Name) -> None:
         """A binding is gone."""
         self._drains.forget_all(binding)
+        for key in [one for one in self._settled if one[0] == binding]:
+            del self._settled[key]
 
     def draining(self, observed: Observed, status: AgentStatus) -> str | None:
         """Say what the old pods of an agent still wait for; None where it has none, or nobody asks them."""
@@ -193,17 +197,32 @@ class Calls:
         left = {pod.uid for pod in after.old_pods} if after is not None else set()
         forced = 0
         for pod in before.old_pods:
-            if pod.uid in left or self._drains.sight(pod.uid) is None or self._tracker.is_running(workload, pod.uid):
-                continue
+            if pod.uid not in left and not self._tracker.is_running(workload, pod.uid):
+                forced += self._end(observed, draft, workload, pod)
+        return forced
+
+    def _end(self, observed: Observed, draft: Draft, workload: WorkloadId, pod: OldPod) -> int:
+        """Settle one pod: once, though a status that could not be written has it counted again."""
+        key = (observed.name, pod.uid)
+        end = self._settled.get(key)
+        if end is None:
+            if self._drains.sight(pod.uid) is None:
+                return 0
             end = self._drains.finish(observed.name, pod.uid, self._tracker.last(workload, pod.uid))
+            self._settled[key] = end
             text = ends.end_text(pod.name, end)
             if text is not None:
                 reason = "CallsForced" if end.forced else "CallsMayBeCut"
                 self._outcome.event(observed.record, "Warning", reason, text)
-            if end.forced:
-                draft.status = rotation.forced(draft.status, end.forced, pod.name, observed.now)
-                forced += end.forced
-        return forced
+        if end.forced:
+            draft.status = rotation.forced(draft.status, end.forced, pod.name, observed.now)
+        return end.forced
+
+    def recorded(self, observed: Observed) -> None:
+        """Forget the ends that the binding's status has: its old pods are those that it still counts."""
+        counted = {pod.uid for agent in observed.status.agents for pod in agent.old_pods}
+        for key in [one for one in self._settled if one[0] == observed.name and one[1] not in counted]:
+            del self._settled[key]
 
     def frozen(self, observed: Observed, draft: Draft) -> None:
         """Act once on the approve annotation, and say whether restarts are held because a call was cut."""
@@ -247,4 +266,4 @@ def unarmed_block(case: Case, drain: Drain, pods: Sequence[Pod], sights: Mapping
 
 
 def _serving(pods: Sequence[Pod]) -> list[Pod]:
-    return [pod for pod in pods if not pod.terminating and not pod.ended]
+    return [pod for pod in pods if pod.alive and not pod.terminating and not pod.ended]

@@ -21,9 +21,9 @@ from voicekeys.reconcilers.slots import FairSlots
 from voicekeys.reconcilers.wakes import Wakes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
     from random import Random
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from voicekeys.model.hook import Endpoint
     from voicekeys.model.identity import Name, WorkloadId
@@ -49,6 +49,8 @@ ASKS_PER_SECOND = 200.0
 QUICK, QUICK_SECONDS, SLOW_SECONDS = 20, 5.0, 0.25
 """A pod that answers so often within so many seconds is asked with a pause: it may have many calls, or mean harm."""
 LONGEST_BACKOFF = 15.0
+PATIENCE_SECONDS = 10.0
+"""So long a worker waits for answers that a decision needs, of however many pods: there are 16 workers for all."""
 HELD_SECONDS = 1.0
 """Who hangs up on a question that old had read it, and had nothing new to say."""
 
@@ -242,8 +244,13 @@ class Drains:
             A sight for each, by UID; one that did not answer has an error.
         """
         pods = list(pods)
-        sights = await asyncio.gather(*(self._look(workload, pod, port) for pod in pods))
-        return {pod.uid: sight for pod, sight in zip(pods, sights, strict=True)}
+        sights = {pod.uid: Sight(error=_late(pod.name)) for pod in pods}
+
+        async def look(pod: Pod) -> None:
+            sights[pod.uid] = await self._look(workload, pod, port)
+
+        await _in_time(look(pod) for pod in pods)
+        return sights
 
     async def _look(self, workload: WorkloadId, pod: Pod, port: int | None) -> Sight:
         endpoint = pod.endpoint(port)
@@ -257,10 +264,12 @@ class Drains:
 
     async def probe(self, workload: WorkloadId, pods: Iterable[Pod]) -> Probed:
         """Find out whether the hooks of pods would work; pods without a hook of the contract are passed over."""
+        endpoints = sorted((found for pod in pods if (found := pod.endpoint()) is not None), key=lambda one: one.pod)
         probed = Probed({}, {})
-        endpoints = [endpoint for pod in pods if (endpoint := pod.endpoint()) is not None]
-        await asyncio.gather(*(self._probe(workload, endpoint, probed) for endpoint in endpoints))
-        return probed
+        await _in_time(self._probe(workload, endpoint, probed) for endpoint in endpoints)
+        late = {one.pod: _late(one.pod) for one in endpoints if one.pod not in probed.answers}
+        failures = late | probed.failures  # in the pods' order, whoever answered first
+        return Probed({one.pod: probed.answers[one.pod] for one in endpoints if one.pod in probed.answers}, failures)
 
     async def _probe(self, workload: WorkloadId, endpoint: Endpoint, probed: Probed) -> None:
         try:
@@ -333,16 +342,34 @@ class Drains:
         after = followed.sight
         told, tells = (_relevant(sight) for sight in (before, after))
         if tells != told:
-            at_once = after.is_over and not before.is_over
-            lost = after.error is not None and before.error is None
-            soon = before is NEVER or lost or (after.none_live and not before.none_live)
-            self._wakes.wake(followed.workload, followed.users, at_once=at_once, soon=soon)
+            over = after.is_over and not before.is_over
+            soon = over or before is NEVER or (after.none_live and not before.none_live)
+            self._wakes.wake(followed.workload, followed.users, soon=soon)
 
 
 def _relevant(sight: Sight) -> tuple[object, ...]:
     complete = sight.report is not None and sight.report.complete
     error = sight.error.message if sight.error is not None else None
     return sight.calls, complete, sight.is_over, sight.oldest, sight.ended, error
+
+
+async def _in_time(questions: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Ask all at once, and wait for the answers as long as a worker may be kept."""
+    tasks = [asyncio.create_task(question) for question in questions]
+    if not tasks:
+        return
+    try:
+        await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception) and not isinstance(outcome, asyncio.CancelledError):
+            raise outcome
+
+
+def _late(pod: str) -> AgentUnreachable:
+    return AgentUnreachable("DrainUnreachable", f"pod {pod} does not answer in time")
 
 
 def _nowhere(pod: Pod) -> AgentUnreachable:

@@ -95,6 +95,7 @@ class Rollouts:
         """
         if self._digester.is_foreign(observed.status.digest_key):
             draft.status = _rekeyed(observed, draft, wanted)
+        self._calls.recorded(observed)
         self._calls.frozen(observed, draft)
         draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
@@ -195,8 +196,13 @@ class Rollouts:
         self._turns.forget(binding)
 
     def witness(self, observed: Observed, draft: Draft) -> None:
-        """See the pods on the old key end, and do nothing else: the binding is suspended."""
+        """See the pods on the old key end, with their calls, and do nothing else: the binding is suspended."""
+        self._calls.recorded(observed)
+        before = {(status.kind, status.name): status for status in draft.status.agents}
         self._leftovers.witness(observed, draft)
+        counted = self._settle(observed, draft, before, draft.status.agents)
+        draft.status = replace(draft.status, agents=tuple(counted.values()))
+        self._calls.told(draft)
 
     async def _step(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> tuple[Step, AgentStatus]:
         waiting = recorded.digest != case.wanted.digest
@@ -205,8 +211,8 @@ class Rollouts:
         step = policy.decide(progress, block)
         if step.do is Do.PATCH:
             due = (case.workload, progress.ready_at, progress.now)
-            held = self._siblings.hold(case.observed.name, *due) or await self._calls.gate(case, mine)
-            step = held or self._turn(case) or step
+            held = self._siblings.hold(case.observed.name, *due) or self._turn(case, take=False)
+            step = held or await self._calls.gate(case, mine) or self._turn(case, take=True) or step
         if step.do is Do.PATCH:
             recorded = await self._intend(case, recorded, mine)
             together = self._siblings.unready(case.observed.name, case.workload, progress.ready_at, progress.now)
@@ -226,11 +232,11 @@ class Rollouts:
         self._calls.follow(case, recorded, mine)
         await self._calls.release(case, mine)
 
-    def _turn(self, case: Case) -> Step | None:
-        """Hold a restart until there is a turn for its workload; take it if there is."""
+    def _turn(self, case: Case, *, take: bool) -> Step | None:
+        """Hold a restart until there is a turn for its workload; whose pods have a call takes none from others."""
         store, record = case.observed.store, case.observed.record
         limit = store.rollout.max_workloads if store is not None and store.rollout is not None else None
-        return self._turns.hold(record.name, record.store, case.workload.id, limit, case.observed.now)
+        return self._turns.hold(record.name, record.store, case.workload.id, limit, case.observed.now, take=take)
 
     def _recorded(self, case: Case, status: AgentStatus | None) -> AgentStatus:
         """What is known of an agent, reconciled with what its workload carries now."""

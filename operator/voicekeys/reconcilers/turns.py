@@ -43,7 +43,14 @@ class Turns:
         self._waiting: dict[Name, None] = {}
 
     def hold(
-        self, binding: Name, store: str, workload: WorkloadId, store_limit: int | None, now: datetime
+        self,
+        binding: Name,
+        store: str,
+        workload: WorkloadId,
+        store_limit: int | None,
+        now: datetime,
+        *,
+        take: bool = True,
     ) -> Step | None:
         """Take a turn for a workload; where there is none, say for whom the restart waits.
 
@@ -53,6 +60,7 @@ class Turns:
             workload: what is to be restarted.
             store_limit: workloads of the store that may have a turn at once; None for any number.
             now: wall time.
+            take: False only looks whether there is one.
         """
         busy = self._known()
         if not any(one == workload for one, _ in busy):
@@ -62,8 +70,9 @@ class Turns:
                 return self._wait(binding, workload, store_limit, f"spec.rollout.maxWorkloads of {store}", now)
             if self._limit and overall >= self._limit:
                 return self._wait(binding, workload, self._limit, "option VOICEKEYS_MAX_WORKLOADS", now)
-        self._waiting.pop(binding, None)
-        busy[workload, binding] = store
+        if take:
+            self._waiting.pop(binding, None)
+            busy[workload, binding] = store
         return None
 
     def _wait(self, binding: Name, workload: WorkloadId, limit: int, where: str, now: datetime) -> Step:

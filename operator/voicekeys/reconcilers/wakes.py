@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 5.0
 """Between two wakes of a workload, while calls come and go."""
 SOON_SECONDS = 1.0
-"""The same for what somebody waits for: that no call is live."""
+"""The same for what somebody waits for, that no call is live: a pod may say so again and again."""
 
 
 @dataclass(slots=True)
@@ -36,12 +36,12 @@ class Wakes:
         self._on_change = on_change
         self._workloads: dict[WorkloadId, _Workload] = {}
 
-    def wake(self, workload: WorkloadId, users: Collection[Name], *, at_once: bool = False, soon: bool = False) -> None:
+    def wake(self, workload: WorkloadId, users: Collection[Name], *, soon: bool = False) -> None:
         """Tell of a change: now, or with the others that come until the workload's next turn."""
         loop = asyncio.get_running_loop()
         mine = self._workloads.setdefault(workload, _Workload())
         mine.users.update(users)
-        gap = 0.0 if at_once else SOON_SECONDS if soon else SETTLE_SECONDS
+        gap = SOON_SECONDS if soon else SETTLE_SECONDS
         due = max(loop.time(), mine.last + gap)
         if due >= mine.due:
             return
