@@ -254,18 +254,9 @@ def test_what_is_counted(sights: list[Sight], expected: Counted) -> None:
     assert drain.counted(sights) == expected
 
 
-HOOK = gen.put("spec.containers", [{"name": "agent", "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}}])
-ARMED = gen.put("metadata.annotations", {ARMED_ANNOTATION: "Signal"})
-
-
-@pytest.mark.parametrize(("modifiers", "expected"), [((), True), ((HOOK,), False), ((ARMED,), False)])
-def test_which_pods_are_unarmed(modifiers: tuple[gen.Modifier, ...], expected: bool) -> None:  # noqa: FBT001
-    assert drain.is_unarmed(gen.pod("a", *modifiers)) is expected
-
-
 REST = (
     ". It goes on when none is live, or when a rollout of your own has replaced them; to go on now and cut calls, "
-    "annotate the binding with voicekeys.dev/arm: now"
+    "set voicekeys.dev/arm of the binding to a new value"
 )
 START = "made without a drain hook, and a restart on the new key would cut their calls: "
 BLOCKS: dict[str, tuple[dict[str, Sight], tuple[str, str] | None]] = {
@@ -311,18 +302,33 @@ def test_what_is_said_of_a_release() -> None:
     assert drain.released_text("a", 0) == "pod a was released: 0 calls were cut, counted as forced"
 
 
+def hooked(**pre_stop: Any) -> gen.Modifier:
+    return gen.put("spec.containers", [{"name": "agent", "lifecycle": {"preStop": pre_stop}}])
+
+
+CONTRACT = hooked(httpGet={"path": "/voicekeys/v1/drain", "port": 9909})
+SLEEP, WAIT = hooked(sleep={"seconds": 5}), hooked(exec={"command": ["wait"]})
+SAYS_ARMED = gen.put("metadata.annotations", {ARMED_ANNOTATION: "HTTP"})
+GRACE = {seconds: gen.put("spec.terminationGracePeriodSeconds", seconds) for seconds in (299, 300)}
 UNPROTECTED = {
-    "mode HTTP without a hook": (DrainMode.HTTP, None, 30, True),
-    "mode Signal with a grace that is too short": (DrainMode.SIGNAL, timedelta(minutes=5), 299, True),
-    "mode Signal with a grace that is long enough": (DrainMode.SIGNAL, timedelta(minutes=5), 300, False),
-    "mode Signal without a promise": (DrainMode.SIGNAL, None, 30, False),
+    "mode HTTP without a hook": (DrainMode.HTTP, None, (), True),
+    "mode HTTP that only says that it is armed": (DrainMode.HTTP, None, (SAYS_ARMED,), True),
+    "mode HTTP with the contract's hook": (DrainMode.HTTP, None, (CONTRACT,), False),
+    "mode HTTP with a short sleep": (DrainMode.HTTP, None, (SLEEP,), True),
+    "mode Gauge with the contract's hook": (DrainMode.GAUGE, None, (CONTRACT,), False),
+    "mode Exec with a command": (DrainMode.EXEC, None, (WAIT,), False),
+    "mode Sleep with a sleep": (DrainMode.SLEEP, None, (SLEEP,), False),
+    "mode Signal with a grace that is too short": (DrainMode.SIGNAL, timedelta(minutes=5), (GRACE[299],), True),
+    "mode Signal with a grace that is long enough": (DrainMode.SIGNAL, timedelta(minutes=5), (GRACE[300],), False),
+    "mode Signal without a promise": (DrainMode.SIGNAL, None, (), False),
 }
 
 
-@pytest.mark.parametrize(("mode", "longest", "grace", "expected"), UNPROTECTED.values(), ids=UNPROTECTED)
-def test_whether_calls_are_cut(mode: DrainMode, longest: timedelta | None, grace: int, *, expected: bool) -> None:
-    pod = replace(gen.pod("a"), grace_seconds=grace)
-    assert drain.is_unprotected(pod, Drain(mode, max_call_duration=longest)) is expected
+@pytest.mark.parametrize(("mode", "longest", "modifiers", "expected"), UNPROTECTED.values(), ids=UNPROTECTED)
+def test_whether_calls_are_cut(
+    mode: DrainMode, longest: timedelta | None, modifiers: tuple[gen.Modifier, ...], *, expected: bool
+) -> None:
+    assert drain.is_unprotected(gen.pod("a", *modifiers), Drain(mode, max_call_duration=longest)) is expected
 
 
 BY_RELEASE = {

@@ -79,7 +79,8 @@ def arming_manifest(binding: str, agent: Agent, template: Mapping[str, Any], *, 
 
     It is JSON, which YAML takes as it is, and so does ``kubectl patch``.
 
-    Without the token, which belongs neither into an event nor into a repository: such a hook is open to other pods.
+    Without a token, which belongs neither into an event nor into a repository: such a hook is open to other pods. Where
+    the manifest has one in its environment, its place in the hook is named.
     """
     patch = arming_patch(binding, agent, template, token=None, gauge_image=gauge_image)
     if patch is None:
@@ -96,9 +97,16 @@ def _added(before: Object | None, after: Object) -> Object | None:
     """Return what a container has got, with its name; a new one as a whole; None for nothing."""
     if before is None or before == after:
         return after if before is None else None
-    lifecycle = {} if pre_stop(before) == pre_stop(after) else {"lifecycle": {"preStop": pre_stop(after)}}
+    hook = pre_stop(after)
+    lifecycle = {} if hook is None or pre_stop(before) == hook else {"lifecycle": {"preStop": _without_token(hook)}}
     added = [one for one in after.get("env", []) if one not in before.get("env", [])]
     return {"name": after["name"]} | lifecycle | ({"env": added} if added else {})
+
+
+def _without_token(hook: Mapping[str, Any]) -> Object:
+    get = hook.get("httpGet") or {}
+    headers = [{"name": one["name"], "value": f"the value of {TOKEN_ENV}"} for one in get.get("httpHeaders") or ()]
+    return {**hook, "httpGet": {**get, "httpHeaders": headers}} if headers else dict(hook)
 
 
 def _armed(

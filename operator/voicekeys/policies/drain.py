@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from voicekeys.api.binding import DrainMode
+from voicekeys.model.hook import HookKind
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.sights import NEVER
 from voicekeys.policies.words import clock_time, count, do
@@ -98,18 +99,23 @@ def counted(sights: Iterable[Sight]) -> Counted:
     return Counted(sum(known) if known else None, oldest, len(sights) - len(known))
 
 
-def is_unarmed(pod: Pod) -> bool:
-    """Whether a pod's calls are cut when it is deleted, for all that can be seen: nobody gave it a drain hook."""
-    return not pod.armed and pod.hook is None
+_HOOKS = {
+    DrainMode.HTTP: HookKind.CONTRACT,
+    DrainMode.GAUGE: HookKind.CONTRACT,
+    DrainMode.EXEC: HookKind.EXEC,
+    DrainMode.SLEEP: HookKind.SLEEP,
+}
 
 
 def is_unprotected(pod: Pod, drain: Drain) -> bool:
-    """Whether a pod's calls are cut when it is deleted.
+    """Whether a pod's calls are cut when it is deleted, for all that can be seen.
 
-    An agent that drains itself on SIGTERM needs no hook, only a grace that is long enough.
+    What counts is the hook that its mode needs: a pod's annotations are its author's, and a `sleep 5` is in many
+    manifests. An agent that drains itself on SIGTERM needs no hook, only a grace that is long enough.
     """
-    if drain.mode is not DrainMode.SIGNAL:
-        return is_unarmed(pod)
+    kind = _HOOKS.get(drain.mode)
+    if kind is not None:
+        return pod.hook is None or pod.hook.kind is not kind
     longest = drain.max_call_duration
     return longest is not None and pod.grace_seconds < longest.total_seconds()
 
@@ -133,8 +139,8 @@ def unarmed_block(workload: str, unarmed: Mapping[str, Sight]) -> Verdict | None
     made = f"{count(len(unarmed), 'pod')} of {workload} {'was' if len(unarmed) == 1 else 'were'} made without"
     message = (
         f"{made} a drain hook, and a restart on the new key would cut their calls: {', '.join(tell)}. It goes on when "
-        "none is live, or when a rollout of your own has replaced them; to go on now and cut calls, annotate the "
-        "binding with voicekeys.dev/arm: now"
+        "none is live, or when a rollout of your own has replaced them; to go on now and cut calls, set "
+        "voicekeys.dev/arm of the binding to a new value"
     )
     return Verdict("UnarmedPodsHaveCalls" if known else "UnarmedPodsUnknown", message)
 

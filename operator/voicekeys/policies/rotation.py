@@ -63,6 +63,9 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FROZEN, Event.APPROVED): Phase.IDLE,
 }
 
+MOST = 2**31 - 1
+"""What a status can hold: a pod may say any number of its calls."""
+
 AT_REST = frozenset({Phase.IDLE, Phase.FROZEN})
 """No key change is in flight."""
 
@@ -140,7 +143,7 @@ def forced(status: BindingStatus, calls: int, pod: str, now: datetime) -> Bindin
     """
     before = status.frozen
     since = before.since if before is not None else now.replace(microsecond=0)
-    return replace(status, frozen=Frozen(since, (before.calls if before is not None else 0) + calls, pod))
+    return replace(status, frozen=Frozen(since, min((before.calls if before is not None else 0) + calls, MOST), pod))
 
 
 def approved(status: BindingStatus) -> BindingStatus:
@@ -192,7 +195,7 @@ def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStat
         outcome=outcome,
         pods=change.pods or 0,
         unwitnessed=sum(agent.unwitnessed or 0 for agent in status.agents),
-        forced=sum(agent.forced or 0 for agent in status.agents) or None,
+        forced=min(sum(agent.forced or 0 for agent in status.agents), MOST) or None,
     )
     agents = tuple(replace(agent, unwitnessed=None, forced=None) for agent in status.agents)
     phase = Phase.IDLE if status.frozen is None else next_phase(Phase.IDLE, Event.FORCED)

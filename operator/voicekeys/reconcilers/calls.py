@@ -80,8 +80,12 @@ class Calls:
             return None
         sights = await self._drains.look(case.workload.id, pods, drain.contract_port)
         block = unarmed_block(case, drain, pods, sights) or await self.inspect(case, pods)
-        if block is not None and not self._is_told_to(case, block):
+        told = self._is_told_to(case)
+        if block is not None and not told:
             return Step(Do.HOLD, block, case.observed.now + LOOK_AGAIN)
+        if block is not None:
+            message = f"by {names.ARM_ANNOTATION} the restart goes on all the same: {block.message}"
+            self._outcome.event(case.observed.record, "Warning", "RestartMayCutCalls", message)
         await self._set_costs(case, pods, sights)
         return None
 
@@ -101,16 +105,18 @@ class Calls:
                 case.draft.true(condition, *verdict)
         return refused or (hazards.unreachable(who, closed) if closed else None)
 
-    def _is_told_to(self, case: Case, block: Verdict) -> bool:
-        """Whether a person said to go on whatever calls are cut; an order counts for all agents, in one key change."""
+    @staticmethod
+    def _is_told_to(case: Case) -> bool:
+        """Whether a person said to go on whatever calls are cut.
+
+        An order counts for all agents in one key change, and is over with it, needed or not.
+        """
         status, asked = case.draft.status, case.observed.record.orders.arm
         handled, change = status.handled or Handled(), status.rotation
         if not asked or (asked == handled.arm and (change is None or change.arm != asked)):
             return False
         change = replace(change, arm=asked) if change is not None else None
         case.draft.status = replace(status, handled=replace(handled, arm=asked), rotation=change)
-        message = f"by {names.ARM_ANNOTATION} the restart goes on all the same: {block.message}"
-        self._outcome.event(case.observed.record, "Warning", "RestartMayCutCalls", message)
         return True
 
     async def _set_costs(self, case: Case, pods: Sequence[Pod], sights: Mapping[str, Sight]) -> None:
@@ -168,7 +174,9 @@ class Calls:
         try:
             cut = await self._drains.release(case.workload.id, pod, port)
         except AgentError as error:
-            told = f"{error.message}; nothing was released. To try again, set {names.RELEASE_ANNOTATION} anew"
+            told = (
+                f"{error.message}; nothing was released. To try again, take {names.RELEASE_ANNOTATION} off, and set it"
+            )
             self._released(case.observed, case.draft, "ReleaseFailed", told)
         else:
             self._released(case.observed, case.draft, "PodReleased", policy.released_text(pod.name, cut))
@@ -225,8 +233,13 @@ class Calls:
             del self._settled[key]
 
     def frozen(self, observed: Observed, draft: Draft) -> None:
-        """Act once on the approve annotation, and say whether restarts are held because a call was cut."""
-        asked, handled = observed.record.orders.approve, draft.status.handled or Handled()
+        """Act once on the approve annotation; an order whose annotation was taken off may be given again."""
+        orders, handled = observed.record.orders, draft.status.handled or Handled()
+        given = {name: getattr(handled, name) for name in ("arm", "release", "approve") if getattr(orders, name)}
+        again = replace(Handled(sync_now=handled.sync_now), **given)
+        if again != handled:
+            draft.status, handled = replace(draft.status, handled=again), again
+        asked = orders.approve
         if asked and asked != handled.approve:
             draft.status = replace(draft.status, handled=replace(handled, approve=asked))
             if draft.status.frozen is not None:
@@ -255,7 +268,7 @@ def frozen_block(draft: Draft) -> Verdict | None:
         "Frozen",
         f"{frozen.calls} call(s) were cut since {frozen.since:%Y-%m-%dT%H:%M:%SZ}, the last with pod {frozen.pod}, and "
         "no restart begins before you have looked: raise drain.maxCallDuration if calls are longer than promised, find "
-        f"out why the agent did not let them end, then annotate the binding with {names.APPROVE_ANNOTATION}",
+        f"out why the agent did not let them end, then set {names.APPROVE_ANNOTATION} of the binding to a new value",
     )
 
 

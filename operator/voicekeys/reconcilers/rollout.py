@@ -146,7 +146,7 @@ class Rollouts:
             self._turns.settle(observed.name, observed.record.store, workload, now.get(key))
             cut = self._calls.count(observed, draft, before[key], now.get(key)) if key in before else 0
             if cut and key in now:
-                now[key] = replace(now[key], forced=(now[key].forced or 0) + cut)
+                now[key] = replace(now[key], forced=min((now[key].forced or 0) + cut, rotation.MOST))
         return now
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
