@@ -171,9 +171,9 @@ def test_pods_of_a_workload_that_waits_for_a_turn_are_not_asked_and_not_written(
     written = []
     real = small.cluster.annotate_pod
 
-    async def counting(namespace: str, name: str, uid: str, notes: Any) -> None:
+    async def counting(namespace: str, name: str, uid: str, annotations: Any) -> None:
         written.append(name)
-        await real(namespace, name, uid, notes)
+        await real(namespace, name, uid, annotations)
 
     small.cluster.annotate_pod = counting  # type: ignore[method-assign]
     change(small)
@@ -222,7 +222,7 @@ def test_a_suspended_binding_gives_its_turn_back_when_its_last_old_pod_has_ended
 
 def test_pods_that_take_connections_and_say_nothing_do_not_keep_the_worker(small: Small) -> None:
     """16 workers serve all tenants; and a worker that waits here does not sync this binding's Secret."""
-    for number in range(300):
+    for number in range(200):
         small.pod(f"p{number}")
         hook(small, f"p{number}")
 
@@ -257,7 +257,7 @@ def test_which_pod_answers_first_is_no_news(small: Small) -> None:
     small.agents.probe = refused  # type: ignore[method-assign]
     change(small)
     small.pass_by(10)
-    writes = []
+    writes: list[Any] = []
     small.before_status = writes.append  # type: ignore[method-assign, assignment]
     small.pass_by(120)
     assert len(writes) <= 1

@@ -177,8 +177,8 @@ class Arming:
         return Verdict(
             "UnarmedPods",
             f"{count}. Roll the workload out once by yourself, when that harms least. Else the next change of the key "
-            f"waits until none of them has a live call; set {ARM_ANNOTATION} of the binding to a new value, and it goes "
-            "on whatever calls they have",
+            f"waits until none of them has a live call; set {ARM_ANNOTATION} of the binding to a new value, and it "
+            "goes on whatever calls they have",
         )
 
     # ---- template
