@@ -106,6 +106,8 @@ def _is_chance(name: str, scenario: Scenario) -> bool:
 def ended(scenario: Scenario, world: World) -> dict[str, Any]:
     """Wait for a tenant's end; give its state, which keeps the laws of a status, once two looks at it agree."""
     world.wait(f"{scenario} came to its end", lambda: scenario.done(world), seconds=45)
+    # A store's status waits for the burst of its bindings to pass.
+    world.wait("the store is told of", lambda: world.store_object().get("status", {}).get("observedGeneration", -1) > 0)
     state: dict[str, Any] = world.wait("steady", lambda: _steady(world, scenario), seconds=15)
     world.check()
     return state

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def of_the_page(page: Path) -> Object:
-    """The one overlay that a page shows."""
-    (text,) = (each.text for each in blocks(page) if each.language == "yaml")
+    """The first overlay that a page shows: what else it has is for special cases."""
+    text = next(each.text for each in blocks(page) if each.language == "yaml")
     made: Object = yaml.safe_load(text)
     return made
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ROTATIONS, REPLICAS = 1, 2
 
 
+@pytest.mark.own_control_plane
 @pytest.mark.skipif(sipp.missing() is not None, reason=str(sipp.missing()))
 def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "drain.json"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.outcome import Draft
     from voicekeys.reconcilers.ports import Clock, Cluster
 
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 120.0
 """Pods of a workload at rest are looked at so often while something about their hooks is amiss, and else not at all."""
 TOKEN_BYTES = 32
 _WITH_TOKEN = frozenset({DrainMode.HTTP, DrainMode.GAUGE})
@@ -109,7 +109,7 @@ class Arming:
             Is.LIVENESS_MAY_CUT_CALLS: hazards.liveness_may_cut_calls(workload, drain.max_call_duration),
             Is.HOST_PORT_NEEDS_ROOM: hazards.host_port_needs_room(workload),
         }
-        if self._inject(case) is Inject.OFF:
+        if self._inject(case) is not Inject.POD:  # the API server lengthens the grace of pods, not of the template
             found[Is.GRACE_TOO_SHORT] = preflight.grace_too_short(workload, drain.max_call_duration)
         for condition, verdict in found.items():
             if verdict is not None and condition not in draft.findings:
@@ -148,7 +148,10 @@ class Arming:
             return recorded
         serving = [pod for pod in pods if not pod.terminating and not pod.ended]
         await self.calls.inspect(case, serving)
-        return replace(recorded, unarmed=sum(calls_policy.is_unprotected(pod, drain) for pod in serving))
+        unarmed = sum(calls_policy.is_unprotected(pod, drain) for pod in serving)
+        # Those that are still to come are not counted yet.
+        known = unarmed or len(serving) >= case.workload.replicas
+        return replace(recorded, unarmed=unarmed if known else None)
 
     def told(self, observed: Observed, draft: Draft, taken: Sequence[Taken]) -> None:
         """Say in `DrainArmed` whether every pod waits for its calls, and what to do where some do not."""
@@ -202,20 +205,18 @@ class Arming:
         Raises:
             ApiError: refused, or the workload changed since it was read.
         """
-        arming = None
-        if self._inject(case) is Inject.TEMPLATE:
-            arming = policy.arming_patch(
-                case.observed.name.name,
-                case.agent,
-                _template(workload),
-                token=recorded.drain_token,
-                gauge_image=case.draft.status.gauge_image,
-            )
+        arming = self._patch_of(case, recorded, workload) if self._inject(case) is Inject.TEMPLATE else None
         at = (workload.id, workload.uid, workload.resource_version)
         if arming is None:
             await self._cluster.annotate_template(*at, triggers)
         else:
             await self._cluster.arm_template(*at, arming, triggers)
+
+    @staticmethod
+    def _patch_of(case: Case, recorded: AgentStatus, workload: Workload) -> dict[str, Any] | None:
+        name, image = case.observed.name.name, case.draft.status.gauge_image
+        template = _template(workload)
+        return policy.arming_patch(name, case.agent, template, token=recorded.drain_token, gauge_image=image)
 
 
 def _token() -> str:

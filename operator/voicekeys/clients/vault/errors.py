@@ -80,7 +80,7 @@ _TLS: Final[Fault] = (
         "CA of Vault's certificate, and spec.vault.address to a name that the certificate holds"
     ),
 )
-_CUT: Final[Fault] = (StoreDown, Reason.CONNECTION_CUT, "the connection was cut{detail}")
+_CUT: Final[Fault] = (StoreDown, Reason.CONNECTION_CUT, "the connection was cut{detail}. Wait, it is tried again")
 _TIMEOUT: Final[Fault] = (
     StoreDown,
     Reason.TIMEOUT,
@@ -91,13 +91,21 @@ _UNREACHABLE: Final[Fault] = (
     Reason.UNREACHABLE,
     "no connection{detail}. Check spec.vault.address of the store, and that the operator may reach it (NetworkPolicy)",
 )
-_ADDRESS: Final[Fault] = (StoreDown, Reason.ADDRESS_INVALID, "spec.vault.address of the store is not a usable URL")
+_ADDRESS: Final[Fault] = (
+    StoreDown,
+    Reason.ADDRESS_INVALID,
+    "spec.vault.address of the store is not a usable URL: correct it",
+)
 _REDIRECT: Final[Fault] = (
     StoreDown,
     Reason.REDIRECT,
     "a redirect that is not followed. Set spec.vault.address of the store to where Vault itself answers",
 )
-_NOT_HTTP: Final[Fault] = (SourceGarbage, Reason.GARBLED, "an answer that is not proper HTTP")
+_NOT_HTTP: Final[Fault] = (
+    SourceGarbage,
+    Reason.GARBLED,
+    "an answer that is not proper HTTP. See what answers at spec.vault.address",
+)
 _ERROR: Final[Fault] = (StoreDown, Reason.ERROR, "an error that Vault did not explain. See Vault's log")
 _REFUSED: Final[Fault] = (SourceError, Reason.REFUSED, "the request was refused as malformed. See Vault's log")
 
