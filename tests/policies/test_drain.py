@@ -258,7 +258,7 @@ REST = (
     ". It goes on when none is live, or when a rollout of your own has replaced them; to go on now and cut calls, "
     "set voicekeys.dev/arm of the binding to a new value"
 )
-START = "made without a drain hook, and a restart on the new key would cut their calls: "
+START = "made without a drain hook or the grace for it, and a restart would cut their calls: "
 BLOCKS: dict[str, tuple[dict[str, Sight], tuple[str, str] | None]] = {
     "no pod": ({}, None),
     "none live": ({"a": seen(report(0)), "b": seen(report(0))}, None),

@@ -28,6 +28,7 @@ def hook(small: Small, name: str) -> None:
     }
     pod["spec"]["containers"] = [{"name": "c", "lifecycle": {"preStop": {"httpGet": get}}}]
     pod["metadata"]["annotations"] = {**pod["metadata"]["annotations"], names.ARMED_ANNOTATION: "HTTP"}
+    pod["spec"]["terminationGracePeriodSeconds"] = 1845
     pod["status"]["podIP"] = "10.0.0.1"
     small.cluster.tell("MODIFIED", pod)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from voicekeys.api import names
 from voicekeys.model.calls import DrainState
 from voicekeys.model.errors import PORT_CLOSED, AgentGarbage, AgentUnreachable, ApiUnreachable
 from voicekeys.model.identity import Name, WorkloadId
+from voicekeys.reconcilers.inventory import Inventory
+from voicekeys.reconcilers.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +103,22 @@ def test_a_call_that_is_cut_while_the_binding_is_suspended_is_told(small: Small)
     small.bind(agents=agents)
     small.pass_by(20)
     assert small.is_true("CallsForced")
+
+
+def test_a_hook_whose_pod_has_no_grace_for_it_drains_for_half_a_minute(small: Small) -> None:
+    """Its hook is the user's own, and it was made before the binding; or maxCallDuration was raised since."""
+    small.cluster.pods["old"]["spec"]["terminationGracePeriodSeconds"] = 30
+    small.cluster.tell("MODIFIED", small.cluster.pods["old"])
+    change(small)
+    assert small.patches == []
+
+
+def test_one_namespace_cannot_have_all_turns() -> None:
+    """Its pods drain as long as it likes: nobody else's key would ever reach a pod."""
+    turns, now = Turns(Inventory(), 4, lambda _: None), datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(4):
+        turns.hold(Name("greedy", f"b{number}"), "default", WorkloadId("Deployment", "greedy", f"w{number}"), None, now)
+    assert turns.hold(Name("other", "b"), "default", WorkloadId("Deployment", "other", "w"), None, now) is None
 
 
 # ---- one-shot annotations

@@ -111,12 +111,11 @@ def is_unprotected(pod: Pod, drain: Drain) -> bool:
     """Whether a pod's calls are cut when it is deleted, for all that can be seen.
 
     What counts is the hook that its mode needs: a pod's annotations are its author's, and a `sleep 5` is in many
-    manifests. An agent that drains itself on SIGTERM needs no hook, only a grace that is long enough.
+    manifests. None waits longer than the pod's grace. An agent that drains itself on SIGTERM needs no hook.
     """
-    kind = _HOOKS.get(drain.mode)
-    if kind is not None:
-        return pod.hook is None or pod.hook.kind is not kind
-    longest = drain.max_call_duration
+    kind, longest = _HOOKS.get(drain.mode), drain.max_call_duration
+    if kind is not None and (pod.hook is None or pod.hook.kind is not kind):
+        return True
     return longest is not None and pod.grace_seconds < longest.total_seconds()
 
 
@@ -138,8 +137,8 @@ def unarmed_block(workload: str, unarmed: Mapping[str, Sight]) -> Verdict | None
         tell.append(f"how many {names} {do(len(silent), 'have')} is not known")
     made = f"{count(len(unarmed), 'pod')} of {workload} {'was' if len(unarmed) == 1 else 'were'} made without"
     message = (
-        f"{made} a drain hook, and a restart on the new key would cut their calls: {', '.join(tell)}. It goes on when "
-        "none is live, or when a rollout of your own has replaced them; to go on now and cut calls, set "
+        f"{made} a drain hook or the grace for it, and a restart would cut their calls: {', '.join(tell)}. It goes on "
+        "when none is live, or when a rollout of your own has replaced them; to go on now and cut calls, set "
         "voicekeys.dev/arm of the binding to a new value"
     )
     return Verdict("UnarmedPodsHaveCalls" if known else "UnarmedPodsUnknown", message)

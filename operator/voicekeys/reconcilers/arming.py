@@ -173,7 +173,7 @@ class Arming:
         if status is None or not status.unarmed:
             return None
         who = f"{status.kind} {observed.name.namespace}/{status.name}"
-        count = f"{status.unarmed} pod(s) of {who} were made without a drain hook: their calls are cut when they end"
+        count = f"{status.unarmed} pod(s) of {who} have no drain hook, or no grace for it: calls are cut when they end"
         manifest = draft.to_commit.get(status.name) if one.agent.drain is not None else None
         if manifest is not None:
             return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest: {manifest}")

@@ -2,7 +2,8 @@
 
 A workload has a turn from the patch of its template until every pod on the old key has ended. The invariant: no more
 workloads than the limits have one, apart from those that had theirs before a limit was lowered; a workload that has
-one keeps it, so that a newer key, or the way back, never waits for its own former restart.
+one keeps it, so that a newer key, or the way back, never waits for its own former restart. One namespace has half of
+the cluster's turns at most: its calls may last as long as it likes, and the keys of others must still reach their pods.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ class Turns:
                 return self._wait(binding, workload, store_limit, f"spec.rollout.maxWorkloads of {store}", now)
             if self._limit and overall >= self._limit:
                 return self._wait(binding, workload, self._limit, "option VOICEKEYS_MAX_WORKLOADS", now)
+            share = max(1, self._limit // 2)
+            if self._limit and len({one for one, _ in busy if one.namespace == workload.namespace}) >= share:
+                where = "a namespace has half of option VOICEKEYS_MAX_WORKLOADS"
+                return self._wait(binding, workload, share, where, now)
         if take:
             self._waiting.pop(binding, None)
             busy[workload, binding] = store
