@@ -241,7 +241,14 @@ class Operator:
         siblings = Siblings(self.inventory)
         turns = Turns(self.inventory, self.settings.max_workloads, self.queue.add)
         calls = Calls(self.drains, self.tracker, self.cluster, outcome)
-        arming = Arming(self.cluster, calls, self.clock, lambda: self.by_admission, lambda: self.gauge_image)
+        arming = Arming(
+            self.cluster,
+            calls,
+            self.clock,
+            lambda: self.by_admission,
+            lambda: self.gauge_image,
+            self.inventory.of_agent,
+        )
         leftovers = Leftovers(gatherer, self.tracker)
         rollouts = Rollouts(gatherer, siblings, turns, outcome, leftovers, arming, digester, self.clock)
         bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.clock, self.queue)

@@ -126,7 +126,7 @@ class Small:
         turns = Turns(inventory, self.limit, self.woken.append)
         self.drains = Drains(self.agents, self.clock, random.Random(1), ignore)
         calls = Calls(self.drains, tracker, cluster, outcome)
-        arming = Arming(cluster, calls, self.clock, lambda: self.by_admission, lambda: "gauge:1")
+        arming = Arming(cluster, calls, self.clock, lambda: self.by_admission, lambda: "gauge:1", inventory.of_agent)
         leftovers = Leftovers(gatherer, tracker)
         siblings = Siblings(inventory)
         rollouts = Rollouts(gatherer, siblings, turns, outcome, leftovers, arming, digester, self.clock)

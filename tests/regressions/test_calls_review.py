@@ -236,6 +236,17 @@ def test_a_suspended_binding_gives_its_turn_back_when_its_last_old_pod_has_ended
     assert turns.hold(Name("else", "x"), "default", OTHER._replace(namespace="else"), 1, small.clock.now()) is None
 
 
+def test_who_says_that_another_binding_arms_a_template_is_told_why_it_stays_unarmed(unarmed: Small) -> None:
+    """A binding that was renamed, or an annotation copied along: admission and Template then give no hook at all."""
+    unarmed.workload["spec"]["template"]["metadata"]["annotations"] = {names.ARMED_BY_ANNOTATION: "gone"}
+    unarmed.workload["metadata"]["resourceVersion"] = unarmed.cluster.version()
+    unarmed.pass_by(130)
+    assert unarmed.is_true("HookConflict")
+    unarmed.workload["spec"]["template"]["metadata"]["annotations"] = {names.ARMED_BY_ANNOTATION: "b"}
+    unarmed.pass_by(130)
+    assert not any(one["type"] == "HookConflict" for one in unarmed.status()["conditions"])
+
+
 # ---- what a hostile, or only a broken, pod does to others
 
 

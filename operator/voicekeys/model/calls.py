@@ -162,4 +162,5 @@ def _tally(value: object) -> Tally | None:
     if not isinstance(value, dict):
         raise _wrong("calls")
     counts = [_count(value, field, _LAST_REVISION) for field in Tally._fields]
+    _count(value, "forced")  # these are added up in the status, whose numbers have 32 bits
     return Tally(*counts)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from voicekeys.api.binding import DrainMode, Inject
 from voicekeys.api.conditions import BindingCondition as Is
-from voicekeys.api.names import ARM_ANNOTATION, TRIGGER_PREFIX
+from voicekeys.api.names import ARM_ANNOTATION, ARMED_BY_ANNOTATION, TRIGGER_PREFIX
 from voicekeys.api.status import AgentStatus
+from voicekeys.model.identity import Name
 from voicekeys.model.verdict import Verdict
 from voicekeys.model.workload import parse_pod
 from voicekeys.policies import arming as policy
@@ -26,11 +27,12 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.reconcilers.calls import PROBED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from voicekeys.api.binding import Agent
     from voicekeys.api.status import BindingStatus
+    from voicekeys.model.identity import WorkloadId
     from voicekeys.model.workload import Pod, Workload
     from voicekeys.reconcilers.calls import Calls
     from voicekeys.reconcilers.case import Case
@@ -54,16 +56,24 @@ class Arming:
         clock: paces the looks at workloads at rest.
         by_admission: whether the API server arms pods in this cluster.
         image: the gauge's image; empty where nobody knows it.
+        bindings_of: the bindings that name a workload.
     """
 
     def __init__(
-        self, cluster: Cluster, calls: Calls, clock: Clock, by_admission: Callable[[], bool], image: Callable[[], str]
+        self,
+        cluster: Cluster,
+        calls: Calls,
+        clock: Clock,
+        by_admission: Callable[[], bool],
+        image: Callable[[], str],
+        bindings_of: Callable[[WorkloadId], Collection[Name]],
     ) -> None:
         self._cluster = cluster
         self.calls = calls
         self._clock = clock
         self._by_admission = by_admission
         self._image = image
+        self._bindings_of = bindings_of
         self._looked: dict[tuple[str, str], float] = {}
 
     def prepared(self, case: Case, recorded: AgentStatus) -> AgentStatus:
@@ -99,7 +109,8 @@ class Arming:
         if drain is None:
             return
         found = {
-            Is.HOOK_CONFLICT: hooks.hook_conflict(
+            Is.HOOK_CONFLICT: self._armed_by_nobody(case)
+            or hooks.hook_conflict(
                 str(workload.id),
                 case.agent,
                 workload.pod_spec,
@@ -114,6 +125,17 @@ class Arming:
         for condition, verdict in found.items():
             if verdict is not None and condition not in draft.findings:
                 draft.true(condition, *verdict)
+
+    def _armed_by_nobody(self, case: Case) -> Verdict | None:
+        """Say that a template has the mark of a binding that is gone, for whose sake nobody else arms its pods."""
+        marked, workload = case.workload.triggers.get(ARMED_BY_ANNOTATION), case.workload.id
+        if marked is None or Name(workload.namespace, marked) in self._bindings_of(workload):
+            return None
+        return Verdict(
+            "ArmedByOther",
+            f"{workload}: the annotation {ARMED_BY_ANNOTATION} of its pod template names {marked}, which is no "
+            "VoiceKeyBinding of this workload, so that its pods get no hook: take that annotation out of the template",
+        )
 
     # ---- how many are armed
 
@@ -174,7 +196,7 @@ class Arming:
             return None
         who = f"{status.kind} {observed.name.namespace}/{status.name}"
         count = f"{status.unarmed} pod(s) of {who} have no drain hook, or no grace for it: calls are cut when they end"
-        manifest = draft.to_commit.get(status.name) if one.agent.drain is not None else None
+        manifest = draft.to_commit.get(one.agent)
         if manifest is not None:
             return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest: {manifest}")
         return Verdict(
@@ -195,7 +217,7 @@ class Arming:
         name = case.observed.name.name
         manifest = policy.arming_manifest(name, case.agent, _template(case.workload), gauge_image=image)
         if manifest is not None:
-            case.draft.to_commit[case.agent.name] = manifest
+            case.draft.to_commit[case.agent] = manifest
 
     async def patch(
         self, case: Case, recorded: AgentStatus, workload: Workload, triggers: Mapping[str, str | None]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from voicekeys.api.binding import Agent
     from voicekeys.api.status import Condition
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.inventory import BindingRecord, Inventory
@@ -47,7 +48,7 @@ class Draft:
         self.progressing: Verdict | None = None
         self.ready = Verdict("KeyInPlace", "the current key is in place")
         self.wake: datetime | None = None
-        self.to_commit: dict[str, str] = {}  # workload to what its manifest lacks, where the operator must not write it
+        self.to_commit: dict[Agent, str] = {}  # what an agent's manifest lacks, where the operator must not write it
         self.baseline = ""  # digest of the data that running pods were started with, set by the sync
 
     def true(self, condition: str, reason: str, message: str) -> None:
