@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -49,12 +50,12 @@ def moved(overlay: Path) -> Iterator[Lab]:
 
 
 def test_nothing_of_it_is_left_in_the_usual_namespace(moved: Lab, overlay: Path, home: str) -> None:
-    text = moved.kubectl("kustomize", overlay)
-    # Within texts for people the usual name may stand.
     objects = [each for each in render(moved, overlay) if each["kind"] != "CustomResourceDefinition"]
     assert {each["metadata"]["namespace"] for each in objects if "namespace" in each["metadata"]} == {home}
     assert [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"] == [home]
-    assert [line for line in text.splitlines() if HOME in line and "description" not in line] == []
+    # Where the gauge's image is looked up: install.md says that it has to be changed by hand, and for what.
+    by_hand = {"voicekeys-operator-workloads", "voicekeys-operator-gauge"}
+    assert {each["metadata"]["name"] for each in objects if HOME in json.dumps(each)} <= by_hand
 
 
 def test_it_reads_a_key_there(moved: Lab, home: str) -> None:

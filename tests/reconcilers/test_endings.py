@@ -180,7 +180,7 @@ def test_a_literal_key_in_env_is_told_and_never_shown(world: World) -> None:
 
 def test_a_grace_period_shorter_than_the_longest_call_is_told(world: World) -> None:
     world.put()
-    world.bind(agents=[objects.agent(drain={"mode": "Signal", "maxCallDuration": "30m"})])
+    world.bind(agents=[objects.agent(drain={"mode": "Signal", "maxCallDuration": "30m", "inject": "Off"})])
     world.deploy(replicas=1)
     raw = world.until("GraceTooShort", "True")
     assert "terminationGracePeriodSeconds to 1845" in message_of(raw, "GraceTooShort")
