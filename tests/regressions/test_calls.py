@@ -6,84 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.regressions.small import NS, Small
+from tests.regressions.calls import agent_with_a_call, bound, change, hook, order, rolled
 from voicekeys.api import names
-from voicekeys.model.calls import DrainState
-from voicekeys.model.identity import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DRAIN = {"mode": "HTTP", "maxCallDuration": "30m"}
-TOKEN = "t" * 32
-
-
-def hook(small: Small, name: str) -> None:
-    """Give a pod its hook, as admission does."""
-    pod = small.cluster.pods[name]
-    get = {
-        "path": "/voicekeys/v1/drain",
-        "port": 9909,
-        "httpHeaders": [{"name": "X-Voicekeys-Token", "value": TOKEN}],
-    }
-    pod["spec"]["containers"] = [{"name": "c", "lifecycle": {"preStop": {"httpGet": get}}}]
-    pod["metadata"]["annotations"] = {**pod["metadata"]["annotations"], names.ARMED_ANNOTATION: "HTTP"}
-    pod["spec"]["terminationGracePeriodSeconds"] = 1845
-    pod["status"]["podIP"] = "10.0.0.1"
-    small.cluster.tell("MODIFIED", pod)
-
-
-def order(small: Small, annotation: str, value: str) -> None:
-    raw = small.cluster.bindings[Name(NS, "b")]
-    raw["metadata"].setdefault("annotations", {})[annotation] = value
-    raw["metadata"]["resourceVersion"] = small.cluster.version()
-    small.inventory.upsert(dict(raw))
-
-
-def bound(small: Small, **drain: Any) -> None:
-    small.bind(agents=[{"kind": "Deployment", "name": "agent", "drain": {**DRAIN, **drain}}])
+    from tests.regressions.small import Small
 
 
 @pytest.fixture
 def small() -> Iterator[Small]:
-    """An agent of mode HTTP with one armed pod that serves the contract and has one call."""
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        hook(made, "old")
-        made.agents.serve("old", calls=1)
-        bound(made)
-        made.pass_by(5)
+    """An agent whose pod is armed and has a call."""
+    with agent_with_a_call(armed=True) as made:
         yield made
 
 
 @pytest.fixture
 def unarmed() -> Iterator[Small]:
     """The same, but its pod was made before it could be armed."""
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        made.cluster.pods["old"]["status"]["podIP"] = "10.0.0.1"
-        made.agents.serve("old", calls=1)
-        bound(made)
-        made.pass_by(5)
+    with agent_with_a_call(armed=False) as made:
         yield made
-
-
-def change(small: Small) -> None:
-    small.put("two")
-    small.pass_by(20)
-
-
-def rolled(small: Small) -> None:
-    """The new pod serves, and the old one drains."""
-    small.pod("new")
-    hook(small, "new")
-    small.agents.serve("new")
-    small.controller()
-    small.agents.change("old", state=DrainState.REFUSING)
-    small.terminate("old")
-    small.pass_by(20)
 
 
 def test_an_armed_pod_is_replaced_whatever_calls_it_has(small: Small) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.regressions.calls import agent_with_a_call, bound, change, hook, order, rolled
 from tests.regressions.small import NS, Small
-from tests.regressions.test_calls import bound, change, hook, order, rolled
 from voicekeys.api import names
 from voicekeys.model.calls import DrainState
 from voicekeys.model.errors import PORT_CLOSED, AgentGarbage, AgentUnreachable, ApiUnreachable
@@ -27,27 +27,15 @@ OTHER = WorkloadId("Deployment", NS, "other")
 
 @pytest.fixture
 def small() -> Iterator[Small]:
-    """An agent of mode HTTP with one armed pod that serves the contract and has one call."""
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        hook(made, "old")
-        made.agents.serve("old", calls=1)
-        bound(made)
-        made.pass_by(5)
+    """An agent whose pod is armed and has a call."""
+    with agent_with_a_call(armed=True) as made:
         yield made
 
 
 @pytest.fixture
 def unarmed() -> Iterator[Small]:
     """The same, but its pod was made before it could be armed."""
-    with Small() as made:
-        made.deploy()
-        made.pod("old")
-        made.cluster.pods["old"]["status"]["podIP"] = "10.0.0.1"
-        made.agents.serve("old", calls=1)
-        bound(made)
-        made.pass_by(5)
+    with agent_with_a_call(armed=False) as made:
         yield made
 
 
