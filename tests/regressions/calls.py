@@ -61,7 +61,7 @@ def rolled(small: Small) -> None:
 
 @contextmanager
 def agent_with_a_call(*, armed: bool) -> Iterator[Small]:
-    """An agent of mode HTTP with one pod, armed or made before it could be, that serves the contract and has one call."""
+    """An agent of mode HTTP whose one pod, armed or made before it could be, serves the contract and has one call."""
     with Small() as made:
         made.deploy()
         made.pod("old")

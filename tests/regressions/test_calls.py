@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.regressions.calls import agent_with_a_call, bound, change, hook, order, rolled
+from tests.regressions.small import Small
 from voicekeys.api import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.regressions.small import Small
 
 
 @pytest.fixture
@@ -290,3 +289,16 @@ def test_at_rest_nothing_is_asked_once_all_is_well(small: Small) -> None:
     small.cluster.list_pods = counting  # type: ignore[method-assign]
     small.pass_by(600)
     assert listed == []
+
+
+def test_pods_that_come_after_the_first_look_are_counted_soon() -> None:
+    with Small() as small:
+        small.deploy()
+        bound(small)
+        small.pass_by(5)
+        assert small.reason("DrainArmed") == "NotCounted"
+        small.pod("first")
+        hook(small, "first")
+        small.agents.serve("first")
+        small.pass_by(10)
+        assert small.is_true("DrainArmed")

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.outcome import Draft
     from voicekeys.reconcilers.ports import Clock, Cluster
 
+SOON_SECONDS = 5.0
+"""The first look may come before the pods do."""
 LOOK_SECONDS = 120.0
 """Pods of a workload at rest are looked at so often while something about their hooks is amiss, and else not at all."""
 TOKEN_BYTES = 32
@@ -153,15 +155,17 @@ class Arming:
             self._looked.pop(key, None)
             return recorded
         now, last = self._clock.monotonic(), self._looked.get(key)
-        if last is not None and now - last < LOOK_SECONDS:
-            case.draft.wake_in(LOOK_SECONDS - (now - last), case.observed.now)
+        pause = SOON_SECONDS if recorded.unarmed is None else LOOK_SECONDS
+        if last is not None and now - last < pause:
+            case.draft.wake_in(pause - (now - last), case.observed.now)
             case.draft.keep_about(str(case.workload.id), *PROBED)
             return recorded
         self._looked[key] = now
-        case.draft.wake_in(LOOK_SECONDS, case.observed.now)
         raw = await self._cluster.list_pods(case.workload.id.namespace, case.workload.selector)
         pods = [parse_pod(one, prefix=TRIGGER_PREFIX) for one in raw]
-        return await self.look(case, recorded, on_old_key.of_workload(pods, case.workload))
+        recorded = await self.look(case, recorded, on_old_key.of_workload(pods, case.workload))
+        case.draft.wake_in(SOON_SECONDS if recorded.unarmed is None else LOOK_SECONDS, case.observed.now)
+        return recorded
 
     async def look(self, case: Case, recorded: AgentStatus, pods: Sequence[Pod]) -> AgentStatus:
         """Count the pods without a hook, and prove the hooks of the others."""
@@ -186,7 +190,7 @@ class Arming:
                 draft.false(Is.DRAIN_ARMED, *verdict)
                 return
         if any(one.status is None or one.status.unarmed is None for one in with_drain):
-            draft.unknown(Is.DRAIN_ARMED, "NotCounted", "the pods have not been looked at yet")
+            draft.unknown(Is.DRAIN_ARMED, "NotCounted", "the pods have not all been seen yet: wait until they run")
             return
         draft.true(Is.DRAIN_ARMED, "Armed", "every pod waits for its calls before it ends")
 
