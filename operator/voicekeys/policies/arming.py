@@ -19,12 +19,11 @@ from voicekeys.api.names import (
     GAUGE_CONTAINER,
     GRACE_ANNOTATION,
 )
+from voicekeys.model.hook import DRAIN_PATH, TOKEN_HEADER
 from voicekeys.model.workload import DEFAULT_GRACE_SECONDS
 from voicekeys.policies.hooks import (
-    DRAIN_PATH,
     PORT_ENV,
     TOKEN_ENV,
-    TOKEN_HEADER,
     agent_containers,
     call_seconds,
     contract_port,

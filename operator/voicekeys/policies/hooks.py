@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voicekeys.api.binding import DEFAULT_DRAIN_PORT, Agent, Drain, DrainMode
 from voicekeys.api.names import ARMED_ANNOTATION, GAUGE_CONTAINER
+from voicekeys.model.hook import DRAIN_PATH, TOKEN_HEADER
 from voicekeys.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     Spec = Mapping[str, Any]
 
-DRAIN_PATH: Final = "/voicekeys/v1/drain"
-TOKEN_HEADER: Final = "X-Voicekeys-Token"  # noqa: S105 - a header's name
 PORT_ENV: Final = "VOICEKEYS_DRAIN_PORT"
 TOKEN_ENV: Final = "VOICEKEYS_DRAIN_TOKEN"  # noqa: S105 - a variable's name
 

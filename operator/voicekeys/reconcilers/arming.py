@@ -125,8 +125,7 @@ class Arming:
         if self._inject(case) is not Inject.POD:  # the API server lengthens the grace of pods, not of the template
             found[Is.GRACE_TOO_SHORT] = preflight.grace_too_short(workload, drain.max_call_duration)
         for condition, verdict in found.items():
-            if verdict is not None and condition not in draft.findings:
-                draft.true(condition, *verdict)
+            draft.warn(condition, verdict)
 
     def _armed_by_nobody(self, case: Case) -> Verdict | None:
         """Say that a template has the mark of a binding that is gone, for whose sake nobody else arms its pods."""
@@ -181,26 +180,22 @@ class Arming:
 
     def told(self, observed: Observed, draft: Draft, taken: Sequence[Taken]) -> None:
         """Say in `DrainArmed` whether every pod waits for its calls, and what to do where some do not."""
-        with_drain = [one for one in taken if one.agent.drain is not None and one.status is not None]
+        with_drain = [(one.agent, one.status) for one in taken if one.agent.drain and one.status is not None]
         if not with_drain:
             return
-        for one in with_drain:
-            verdict = self._unarmed(observed, draft, one)
-            if verdict is not None:
-                draft.false(Is.DRAIN_ARMED, *verdict)
+        for agent, status in with_drain:
+            if status.unarmed:
+                draft.false(Is.DRAIN_ARMED, *self._unarmed(observed, status, draft.to_commit.get(agent)))
                 return
-        if any(one.status is None or one.status.unarmed is None for one in with_drain):
+        if any(status.unarmed is None for _, status in with_drain):
             draft.unknown(Is.DRAIN_ARMED, "NotCounted", "the pods have not all been seen yet: wait until they run")
             return
         draft.true(Is.DRAIN_ARMED, "Armed", "every pod waits for its calls before it ends")
 
-    def _unarmed(self, observed: Observed, draft: Draft, one: Taken) -> Verdict | None:
-        status = one.status
-        if status is None or not status.unarmed:
-            return None
+    @staticmethod
+    def _unarmed(observed: Observed, status: AgentStatus, manifest: str | None) -> Verdict:
         who = f"{status.kind} {observed.name.namespace}/{status.name}"
         count = f"{status.unarmed} pod(s) of {who} have no drain hook, or no grace for it: calls are cut when they end"
-        manifest = draft.to_commit.get(one.agent)
         if manifest is not None:
             return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest: {manifest}")
         return Verdict(
@@ -231,18 +226,16 @@ class Arming:
         Raises:
             ApiError: refused, or the workload changed since it was read.
         """
-        arming = self._patch_of(case, recorded, workload) if self._inject(case) is Inject.TEMPLATE else None
+        arming = None
+        if self._inject(case) is Inject.TEMPLATE:
+            name, image = case.observed.name.name, case.draft.status.gauge_image
+            template = _template(workload)
+            arming = policy.arming_patch(name, case.agent, template, token=recorded.drain_token, gauge_image=image)
         at = (workload.id, workload.uid, workload.resource_version)
         if arming is None:
             await self._cluster.annotate_template(*at, triggers)
         else:
             await self._cluster.arm_template(*at, arming, triggers)
-
-    @staticmethod
-    def _patch_of(case: Case, recorded: AgentStatus, workload: Workload) -> dict[str, Any] | None:
-        name, image = case.observed.name.name, case.draft.status.gauge_image
-        template = _template(workload)
-        return policy.arming_patch(name, case.agent, template, token=recorded.drain_token, gauge_image=image)
 
 
 def _token() -> str:

@@ -63,7 +63,7 @@ class Calls:
         self._tracker = tracker
         self._cluster = cluster
         self._outcome = outcome
-        self._settled: dict[tuple[Name, str], End] = {}  # ends that no written status has yet
+        self._settled: dict[Name, dict[str, End]] = {}  # ends, by UID, that no written status has yet
 
     # ---- before a restart
 
@@ -101,8 +101,7 @@ class Calls:
             Is.MESH_SIDECAR_CUTS_CALLS: hazards.mesh_sidecar_cuts_calls(who, pods),
         }
         for condition, verdict in found.items():
-            if verdict is not None and condition not in case.draft.findings:
-                case.draft.true(condition, *verdict)
+            case.draft.warn(condition, verdict)
         return refused or (hazards.unreachable(who, closed) if closed else None)
 
     @staticmethod
@@ -143,8 +142,7 @@ class Calls:
         old = [mine.alive[pod.uid] for pod in recorded.old_pods if pod.uid in mine.alive]
         self._drains.follow(case.workload.id, case.observed.name, old, drain.contract_port)
         unready = hazards.not_ready_while_draining(str(case.workload.id), [pod for pod in old if pod.terminating])
-        if unready is not None and Is.NOT_READY_WHILE_DRAINING not in case.draft.findings:
-            case.draft.true(Is.NOT_READY_WHILE_DRAINING, *unready)
+        case.draft.warn(Is.NOT_READY_WHILE_DRAINING, unready)
 
     def rest(self, workload: WorkloadId, binding: Name) -> None:
         """Nothing of a workload drains for a binding: its pods are not asked any more."""
@@ -153,8 +151,7 @@ class Calls:
     def forget(self, binding: Name) -> None:
         """A binding is gone."""
         self._drains.forget_all(binding)
-        for key in [one for one in self._settled if one[0] == binding]:
-            del self._settled[key]
+        self._settled.pop(binding, None)
 
     def draining(self, observed: Observed, status: AgentStatus) -> str | None:
         """Say what the old pods of an agent still wait for; None where it has none, or nobody asks them."""
@@ -211,13 +208,13 @@ class Calls:
 
     def _end(self, observed: Observed, draft: Draft, workload: WorkloadId, pod: OldPod) -> int:
         """Settle one pod: once, though a status that could not be written has it counted again."""
-        key = (observed.name, pod.uid)
-        end = self._settled.get(key)
+        settled = self._settled.setdefault(observed.name, {})
+        end = settled.get(pod.uid)
         if end is None:
             if self._drains.sight(pod.uid) is None:
                 return 0
             end = self._drains.finish(observed.name, pod.uid, self._tracker.last(workload, pod.uid))
-            self._settled[key] = end
+            settled[pod.uid] = end
             text = ends.end_text(pod.name, end)
             if text is not None:
                 reason = "CallsForced" if end.forced else "CallsMayBeCut"
@@ -228,11 +225,12 @@ class Calls:
 
     def recorded(self, observed: Observed) -> None:
         """Forget the ends that the binding's status has: its old pods are those that it still counts."""
-        counted = {pod.uid for agent in observed.status.agents for pod in agent.old_pods}
-        for key in [one for one in self._settled if one[0] == observed.name and one[1] not in counted]:
-            del self._settled[key]
+        settled = self._settled.pop(observed.name, None)
+        if settled:
+            counted = {pod.uid for agent in observed.status.agents for pod in agent.old_pods}
+            self._settled[observed.name] = {uid: end for uid, end in settled.items() if uid in counted}
 
-    def frozen(self, observed: Observed, draft: Draft) -> None:
+    def obey(self, observed: Observed, draft: Draft) -> None:
         """Act once on the approve annotation; an order whose annotation was taken off may be given again."""
         orders, handled = observed.record.orders, draft.status.handled or Handled()
         given = {name: getattr(handled, name) for name in ("arm", "release", "approve") if getattr(orders, name)}

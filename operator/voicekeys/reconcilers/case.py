@@ -175,8 +175,7 @@ def warn(case: Case) -> None:
         Is.LITERAL_KEY_IN_MANIFEST: preflight.literal_key(case.workload, case.wanted.data),
     }
     for condition, verdict in warnings.items():
-        if verdict is not None and condition not in case.draft.findings:
-            case.draft.true(condition, *verdict)
+        case.draft.warn(condition, verdict)
 
 
 def resumed(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:

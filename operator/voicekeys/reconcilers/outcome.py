@@ -55,6 +55,11 @@ class Draft:
         """Note that a condition holds."""
         self.findings[condition] = Finding(ConditionStatus.TRUE, reason, message)
 
+    def warn(self, condition: str, verdict: Verdict | None) -> None:
+        """Note a warning, if there is one; the first about a condition is the one to show."""
+        if verdict is not None and condition not in self.findings:
+            self.true(condition, *verdict)
+
     def false(self, condition: str, reason: str, message: str) -> None:
         """Note that a condition does not hold."""
         self.findings[condition] = Finding(ConditionStatus.FALSE, reason, message)

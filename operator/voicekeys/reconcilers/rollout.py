@@ -96,7 +96,7 @@ class Rollouts:
         if self._digester.is_foreign(observed.status.digest_key):
             draft.status = _rekeyed(observed, draft, wanted)
         self._calls.recorded(observed)
-        self._calls.frozen(observed, draft)
+        self._calls.obey(observed, draft)
         draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
@@ -112,14 +112,10 @@ class Rollouts:
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
-        for key, status in known.items():
-            if key not in named:
-                self._first_sight.pop((observed.record.uid, status.uid or ""), None)
-        removed = [
-            await self._leftovers.of_removed(observed, draft, wanted, status)
-            for key, status in known.items()
-            if key not in named
-        ]
+        removed = []
+        for status in (status for key, status in known.items() if key not in named):
+            self._first_sight.pop((observed.record.uid, status.uid or ""), None)
+            removed.append(await self._leftovers.of_removed(observed, draft, wanted, status))
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
         counted = self._settle(observed, draft, known, agents)
@@ -249,7 +245,7 @@ class Rollouts:
         else:
             self._first_sight.pop((observed.record.uid, workload.uid), None)
         recorded = records.adopt(case.agent, status, workload, case.annotation, baseline)
-        if status is None or status.digest is None or status.uid != workload.uid:
+        if status is None or status.uid != workload.uid:
             return recorded
         edited = recorded.trigger not in {status.trigger, status.intended_trigger}
         if edited and status.digest == wanted.digest != recorded.digest:
