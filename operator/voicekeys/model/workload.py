@@ -160,6 +160,11 @@ class Pod:
     ended_time: datetime | None = None
     exit_code: int | None = None
 
+    @property
+    def serving(self) -> bool:
+        """It is not being deleted, and its containers have not ended."""
+        return not self.terminating and not self.ended
+
     def endpoint(self, port: int | None = None) -> Endpoint | None:
         """Where the pod's calls can be asked; None where nobody knows.
 

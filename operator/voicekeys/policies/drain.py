@@ -8,7 +8,7 @@ from voicekeys.api.binding import DrainMode
 from voicekeys.model.hook import HookKind
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.sights import NEVER
-from voicekeys.policies.words import clock_time, count, do
+from voicekeys.policies.words import clock_time, count, do, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from voicekeys.api.binding import Drain
     from voicekeys.model.workload import Pod
     from voicekeys.policies.sights import Sight
-
-NAMED_PODS = 3
-"""As many pods are named in a message."""
 
 
 class Live(NamedTuple):
@@ -72,7 +69,7 @@ def _work(workload: str, pods: int, known: int, *, silent: int, least: bool) -> 
 
 
 def _silence(pods: Sequence[Live]) -> str:
-    names = ", ".join(pod.pod for pod in pods[:NAMED_PODS]) + (", …" if len(pods) > NAMED_PODS else "")
+    names = listed([pod.pod for pod in pods])
     error = next((pod.sight.error for pod in pods if pod.sight is not None and pod.sight.error is not None), None)
     return f"how many calls {names} {do(len(pods), 'have')} is not known" + (f" ({error.message})" if error else "")
 
@@ -133,7 +130,7 @@ def unarmed_block(workload: str, unarmed: Mapping[str, Sight]) -> Verdict | None
     silent = [pod for pod, sight in busy.items() if not _is_complete(sight) or sight.calls is None]
     tell = [f"they have {'at least ' if silent else ''}{count(known, 'live call')}"] if known else []
     if silent:
-        names = ", ".join(silent[:NAMED_PODS]) + (", …" if len(silent) > NAMED_PODS else "")
+        names = listed(silent)
         tell.append(f"how many {names} {do(len(silent), 'have')} is not known")
     made = f"{count(len(unarmed), 'pod')} of {workload} {'was' if len(unarmed) == 1 else 'were'} made without"
     message = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.preflight import surge
+from voicekeys.policies.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ MESH_SIDECARS = frozenset({"istio-proxy", "linkerd-proxy", "envoy", "consul-data
 """Names of the containers that meshes inject; as native sidecars (init containers) they outlive the agent (K6)."""
 PATIENT_SECONDS = 60
 """A liveness probe that gives up sooner may do so because the agent is busy."""
-NAMED = 3
 
 
 def unreachable(workload: str, failures: Mapping[str, AgentError]) -> Verdict | None:
@@ -150,5 +150,5 @@ def _host_ports(pod_spec: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _names(pods: Sequence[str]) -> str:
-    shown = ", ".join(pods[:NAMED]) + (", …" if len(pods) > NAMED else "")
+    shown = listed(pods)
     return f"{'pod' if len(pods) == 1 else 'pods'} {shown}"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+
+
+NAMED = 3
+"""As many pods are named in a message; the others are in ``status.agents``."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and whether there are more."""
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
 
 
 def count(number: int, noun: str) -> str:

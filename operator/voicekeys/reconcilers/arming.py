@@ -171,7 +171,7 @@ class Arming:
         drain = case.agent.drain
         if drain is None:
             return recorded
-        serving = [pod for pod in pods if not pod.terminating and not pod.ended]
+        serving = [pod for pod in pods if pod.serving]
         await self.calls.inspect(case, serving)
         unarmed = sum(calls_policy.is_unprotected(pod, drain) for pod in serving)
         # Those that are still to come are not counted yet.

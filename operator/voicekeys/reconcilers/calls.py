@@ -16,7 +16,6 @@ from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Handled
 from voicekeys.model.errors import PORT_CLOSED, AgentError, ApiError
-from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import drain as policy
 from voicekeys.policies import ends, hazards, rotation
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from voicekeys.api.binding import Drain
     from voicekeys.api.status import AgentStatus, OldPod
-    from voicekeys.model.identity import Name
+    from voicekeys.model.identity import Name, WorkloadId
     from voicekeys.model.workload import Pod
     from voicekeys.policies.ends import End
     from voicekeys.policies.pods import SeenPods
@@ -158,7 +157,7 @@ class Calls:
         known = [(pod, self._drains.sight(pod.uid)) for pod in status.old_pods if pod.vanished_time is None]
         if not known or all(sight is None for _, sight in known):
             return None
-        workload = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+        workload = observed.workload_id(status)
         return policy.draining_text(str(workload), [policy.Live(pod.name, pod.deadline, sight) for pod, sight in known])
 
     async def release(self, case: Case, mine: SeenPods) -> None:
@@ -198,7 +197,7 @@ class Calls:
         Returns:
             How many calls their end has cut.
         """
-        workload = WorkloadId(before.kind.value, observed.name.namespace, before.name)
+        workload = observed.workload_id(before)
         left = {pod.uid for pod in after.old_pods} if after is not None else set()
         forced = 0
         for pod in before.old_pods:
@@ -277,4 +276,4 @@ def unarmed_block(case: Case, drain: Drain, pods: Sequence[Pod], sights: Mapping
 
 
 def _serving(pods: Sequence[Pod]) -> list[Pod]:
-    return [pod for pod in pods if pod.alive and not pod.terminating and not pod.ended]
+    return [pod for pod in pods if pod.alive and pod.serving]

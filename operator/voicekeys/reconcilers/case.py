@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.names import trigger_annotation
-from voicekeys.model.identity import WorkloadId
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, records
@@ -75,7 +74,7 @@ class Case:
         """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready."""
         if recorded.patched_time is None:
             return 0
-        serving = [pod for pod in self.owned(mine) if not pod.terminating and not pod.ended]
+        serving = [pod for pod in self.owned(mine) if pod.serving]
         new = self.of_template(serving, recorded.trigger or "")
         return max(len(serving) - self.workload.replicas, sum(1 for pod in new if not pod.ready))
 
@@ -155,7 +154,7 @@ def ready_at(observed: Observed, draft: Draft) -> datetime:
 
 def missing(observed: Observed, agent: Agent) -> Step:
     """Say that there is no such workload."""
-    workload = WorkloadId(agent.kind.value, observed.name.namespace, agent.name)
+    workload = observed.workload_id(agent)
     message = (
         f"{workload} does not exist: create it, or take it out of spec.agents; the Secret is kept in step meanwhile"
     )
@@ -200,7 +199,7 @@ def calls_hold(case: Case, recorded: AgentStatus, mine: SeenPods) -> bool:
 
 def counted(case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
     """Note how many pods a workload should have, has on the current key, and lets drain."""
-    serving = [pod for pod in mine.alive.values() if not pod.terminating and not pod.ended]
+    serving = [pod for pod in mine.alive.values() if pod.serving]
     current = sum(1 for pod in case.of_template(serving, case.trigger(recorded)) if pod.ready)
     draining = sum(1 for pod in mine.alive.values() if pod.terminating and not pod.ended)
     return replace(recorded, desired=case.workload.replicas, current=current, draining=draining or None)

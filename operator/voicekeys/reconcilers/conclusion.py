@@ -13,6 +13,7 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import rotation
 from voicekeys.policies.rollout import Do
 from voicekeys.policies.rotation import Event
+from voicekeys.policies.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from voicekeys.reconcilers.gather import Observed
     from voicekeys.reconcilers.outcome import Draft
     from voicekeys.reconcilers.way_back import Wanted
-
-NAMED_PODS = 3  # as many are named in a message; the others are in status.agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def witnessed(draft: Draft) -> None:
 def _calls(draft: Draft, held: Sequence[Agent], old: Sequence[OldPod], known: Sequence[str]) -> None:
     vanished = [pod for pod in old if pod.vanished_time is not None]
     named = [pod.name for pod in (vanished or old)]
-    names = ", ".join(named[:NAMED_PODS]) + (", …" if len(named) > NAMED_PODS else "")
+    names = listed(named)
     for pod in vanished:
         draft.wake_at(on_old_key.release_time(pod))
     if vanished:

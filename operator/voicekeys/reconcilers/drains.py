@@ -114,7 +114,7 @@ class Drains:
         self._direct: FairSlots[WorkloadId] = FairSlots(DIRECT)
         self._followed: dict[str, _Followed] = {}
         self._ended: dict[Name, Ended] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # that ask, and those that were told to end
 
     # ---- following
 
@@ -154,6 +154,8 @@ class Drains:
         if endpoint is not None and endpoint.ip:
             task = asyncio.create_task(self._run(followed, endpoint), name=f"calls of {followed.pod.name}")
             task.add_done_callback(_report)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             followed.task = task
 
     def _leave(self, followed: _Followed, binding: Name) -> None:
@@ -165,8 +167,6 @@ class Drains:
         task, followed.task = followed.task, None
         if task is not None and not task.done():
             task.cancel()
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
 
     def forget(self, workload: WorkloadId, binding: Name) -> None:
         """End a binding's interest in a workload: its pods are asked no more, and what was heard of them is gone."""
@@ -192,7 +192,7 @@ class Drains:
             self._stop(followed)
         self._followed.clear()
         self._wakes.close()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ---- what is known
 
@@ -324,16 +324,13 @@ class Drains:
         self._tell(followed, before)
 
     def _is_crowded(self) -> bool:
-        return self._asked_pods() > self._slots.number
-
-    def _asked_pods(self) -> int:
-        return sum(one.is_asked for one in self._followed.values())
+        return len(self._tasks) > self._slots.number
 
     def _pause(self, followed: _Followed) -> float:
         if followed.failures:
             return backoff(followed.failures, self._random, base=0.25, cap=LONGEST_BACKOFF)
         if self._is_crowded():
-            return jittered(max(TURN_SECONDS, self._asked_pods() / ASKS_PER_SECOND), self._random, 0.25)
+            return jittered(max(TURN_SECONDS, len(self._tasks) / ASKS_PER_SECOND), self._random, 0.25)
         asked = followed.asked
         # No pause after most answers: what changes next may be the last that the container has to say.
         return SLOW_SECONDS if len(asked) == QUICK and asked[-1] - asked[0] < QUICK_SECONDS else 0.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from voicekeys.api.binding import Agent, BindingSpec
-    from voicekeys.api.status import BindingStatus
+    from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.api.store import StoreSpec
     from voicekeys.model.identity import Name
     from voicekeys.model.secret import SecretView
@@ -65,6 +65,10 @@ class Observed:
     def name(self) -> Name:
         """The binding's name."""
         return self.record.name
+
+    def workload_id(self, agent: Agent | AgentStatus) -> WorkloadId:
+        """The workload that an agent of the binding is, or was."""
+        return WorkloadId(agent.kind.value, self.name.namespace, agent.name)
 
     @property
     def suspended(self) -> bool:
@@ -130,7 +134,7 @@ class Gatherer:
         """
         found = {}
         for agent in observed.spec.agents:
-            workload = await self.workload(WorkloadId(agent.kind.value, observed.name.namespace, agent.name))
+            workload = await self.workload(observed.workload_id(agent))
             if workload is not None:
                 found[agent] = workload
         return found

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from voicekeys.api.status import OldPod
 from voicekeys.model.errors import Waiting
-from voicekeys.model.identity import WorkloadId
 from voicekeys.policies import pods as on_old_key
 from voicekeys.reconcilers.case import NO_TRIGGER, followed, ready_at
 from voicekeys.reconcilers.conclusion import witnessed
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from voicekeys.api.status import AgentStatus
-    from voicekeys.model.identity import Name
+    from voicekeys.model.identity import Name, WorkloadId
     from voicekeys.policies.pods import SeenPods
     from voicekeys.reconcilers.gather import Gatherer, Observed
     from voicekeys.reconcilers.outcome import Draft
@@ -74,7 +73,7 @@ class Leftovers:
 
     def _followed(self, observed: Observed, draft: Draft, status: AgentStatus) -> AgentStatus:
         """Follow the old pods of a workload that is gone, or that the binding names no more, to their end."""
-        workload = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+        workload = observed.workload_id(status)
         if not status.old_pods:
             self._tracker.release(workload, observed.name)
             return status
@@ -97,7 +96,7 @@ class Leftovers:
         """Follow what the binding names no more: where its restart never came, the pods of before have the old key."""
         workload = None
         if _is_behind(status, wanted):
-            name = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+            name = observed.workload_id(status)
             workload = await self._gatherer.workload(name)
         if workload is None or workload.uid != status.uid:
             return self.of_gone(observed, draft, wanted, status)
@@ -113,7 +112,7 @@ class Leftovers:
         self, observed: Observed, draft: Draft, status: AgentStatus, selector: Mapping[str, Any]
     ) -> AgentStatus:
         """Count a workload's pods that started before the Secret changed among those on the old key."""
-        workload = WorkloadId(status.kind.value, observed.name.namespace, status.name)
+        workload = observed.workload_id(status)
         seen = self.seen(workload, selector, observed.name, draft, status.old_pods)
         have = {pod.uid for pod in status.old_pods}
         owned = on_old_key.owned_by(seen.alive.values(), workload, status.uid)

@@ -281,7 +281,7 @@ class Rollouts:
             ready_at=case.ready_at(),
             settings=observed.spec.rollout,
             spent=records.spent(records.restarted(recorded), observed.now, others),
-            old_serving=sum(1 for pod in old if not pod.terminating and not pod.ended),
+            old_serving=sum(1 for pod in old if pod.serving),
             troubled=[pod for pod in new if pod.trouble and not pod.ready],
             rolling_back=bool(case.wanted.refused),
             now=observed.now,
