@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,3 +173,10 @@ def test_why_a_pod_does_not_start(modifiers: tuple[gen.Modifier, ...], trouble: 
     shown = gen.pod("a", *modifiers).trouble
     assert shown == trouble
     assert gen.CANARY not in shown
+
+
+def test_a_pod_serves_until_it_is_deleted_or_has_ended() -> None:
+    pod = gen.pod("a")
+    assert pod.serving
+    assert not replace(pod, terminating=True).serving
+    assert not replace(pod, ended=True).serving
