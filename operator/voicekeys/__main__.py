@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import sys
-import uuid
 from asyncio.sslproto import SSLProtocol
 from random import Random
 from typing import TYPE_CHECKING, NoReturn
@@ -29,7 +28,7 @@ from voicekeys.clients.clock import SystemClock
 from voicekeys.clients.kube.cluster import KubeCluster
 from voicekeys.clients.kube.credentials import kopf_connection_info, load_credentials
 from voicekeys.clients.kube.events import EventEmitter
-from voicekeys.clients.kube.lease import Elector
+from voicekeys.clients.kube.lease import Elector, candidacy
 from voicekeys.clients.kube.own import OwnNamespace
 from voicekeys.clients.kube.session import KubeSession
 from voicekeys.clients.vault.connect import connect
@@ -100,8 +99,10 @@ class Operator:
         self.namespace = settings.pod_namespace or self.session.credentials.namespace or "voicekeys-system"
         self.cluster = KubeCluster(self.session, namespace=self.namespace, on_watch_error=_watch_error)
         self.own = OwnNamespace(self.session, self.namespace)
-        identity = f"{settings.pod_name or 'voicekeys'}_{uuid.uuid4().hex[:8]}"
-        self.elector = Elector(self.session, self.namespace, settings.lease_name, identity, on_error=_lease_error)
+        identity, former = candidacy(settings.pod_name, settings.pod_uid)
+        self.elector = Elector(
+            self.session, self.namespace, settings.lease_name, identity, predecessors=former, on_error=_lease_error
+        )
         self.events = EventEmitter(self.session, instance=identity)
         self.queue = WorkQueue()
         self.metrics.watch_queue(lambda: len(self.queue))
@@ -134,6 +135,7 @@ class Operator:
             self.handlers,
             lambda: kopf_connection_info(self.session.credentials),
             settings.namespaces,
+            identity,
             self.random,
             on_start=self._take_signals,  # back from kopf, which would wait 5 s for tasks of ours to end by themselves
         )

@@ -23,6 +23,11 @@ class Settings(BaseSettings):
         description="Folder of VoiceKeyStore manifests (*.yaml) to use instead of the cluster's: the namespaced mode.",
     )
     pod_name: str = Field(default="", description="The operator's own pod, from the downward API.")
+    pod_uid: str = Field(
+        default="",
+        description="The pod's UID, from the downward API: with it a leader whose container was restarted leads again "
+        "at once, instead of waiting for its own Lease to expire.",
+    )
     pod_namespace: str = Field(
         default="", description="The operator's own namespace; default: that of its credentials."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from tests.reconcilers.harness import Operator, install
 from tests.reconcilers.world import World, is_true
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lab import Lab
 
 pytestmark = pytest.mark.own_control_plane
@@ -49,3 +52,23 @@ def test_the_process_lives_on_and_sees_bindings_again(lab: Lab, fault: Any) -> N
         world.wait("the edit is seen", lambda: is_true(world.binding(), "Suspended"), seconds=20)
         world.close()
         operator.kill()
+
+
+def test_the_process_needs_no_name_of_its_user(lab: Lab, tmp_path: Path) -> None:
+    """In the image it runs under a number that no `/etc/passwd` knows; kopf asks for a name unless it is given one."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\n\ndef getpwuid(uid):\n    raise KeyError(f'getpwuid(): uid not found: {uid}')\n\n"
+        "pwd.getpwuid = getpwuid\n"
+    )
+    install(lab)
+    operator = Operator(lab, "nobody")
+    operator.env |= dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
+    operator.env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), operator.env["PYTHONPATH"]])
+    operator.start()
+    world = World(lab, operator)
+    world.put()
+    world.bind()
+    world.ready(version=1)
+    world.close()
+    operator.kill()
+    assert not [line for line in operator.logs() if line["event"] == "the watch of bindings ended, starts again"]

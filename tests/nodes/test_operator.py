@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
+import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,11 +15,15 @@ import pytest
 from tests.lab.processes import eventually
 from tests.nodes.pods import DRAIN
 from tests.reconcilers import objects
+from tests.reconcilers.harness import HOME
 
 if TYPE_CHECKING:
+    from tests.lab.nodes import RealNodes
     from tests.nodes.stage import Stage
 
 CALL = 10
+HEARD_SECONDS = 5
+LEADS_AGAIN_SECONDS = 8  # a Lease that expires takes 12.6 at least; the container's new start is in it
 REPLICAS = 2
 KEY = "voice"
 
@@ -74,3 +82,57 @@ def finished(stage: Stage, version: int) -> dict[str, Any] | None:
     """The finished change to a version, once the status tells of it."""
     history = status(stage).get("history") or []
     return next((each for each in history if each["toVersion"] == version), None)
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_new_binding_is_heard_of_at_once(nodes: RealNodes) -> None:
+    """By the watch: the lists against its gaps come ten minutes apart. In the image, with its user and its files."""
+    stage = nodes.lab.make_namespace("heard")
+    began = time.time()
+    nodes.lab.apply(objects.binding(stage, KEY, f"{stage}/{KEY}", "no-such-store", agents=[]))
+    path = f"/apis/voicekeys.dev/v1alpha1/namespaces/{stage}/voicekeybindings/{KEY}"
+    eventually(lambda: nodes.lab.api("GET", path).get("status"), "a status", HEARD_SECONDS)
+    since = f"--since={int(time.time() - began) + 1}s"
+    said = nodes.lab.kubectl("-n", HOME, "logs", "-l", "voicekeys.dev/leader=true", since)
+    assert "the watch of bindings ended" not in said
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_leader_whose_process_dies_leads_again_in_its_container(nodes: RealNodes) -> None:
+    """Its Lease is its own still: nobody waits for it to expire."""
+    # In new pods: a kubelet lets a container that has ended before wait for ten seconds and more.
+    nodes.lab.kubectl("-n", HOME, "rollout", "restart", "deployment/voicekeys-operator")
+    nodes.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
+    pod, before = eventually(lambda: leader(nodes), "a leader", 60) or ("", "")
+    began = time.monotonic()
+    os.kill(process_of(pod), signal.SIGKILL)
+    eventually(lambda: holder(nodes) != before, "the Lease is held anew", LEADS_AGAIN_SECONDS)
+    took = time.monotonic() - began
+    after = holder(nodes)
+    assert after.rpartition("_")[0] == before.rpartition("_")[0], "another pod took the Lease"
+    print(f"leads again after {took:.1f} s")
+
+
+def leader(nodes: RealNodes) -> tuple[str, str] | None:
+    """The pod that leads and is to stay, and who holds the Lease."""
+    path = f"/api/v1/namespaces/{HOME}/pods?labelSelector=voicekeys.dev%2Fleader%3Dtrue"
+    metadata = [one["metadata"] for one in nodes.lab.api("GET", path)["items"]]
+    names = [str(one["name"]) for one in metadata if "deletionTimestamp" not in one]
+    held = holder(nodes)
+    return next(((name, held) for name in names if held.startswith(f"{name}_")), None)
+
+
+def holder(nodes: RealNodes) -> str:
+    """Who holds the operator's Lease."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases/voicekeys-operator"
+    return str(nodes.lab.api("GET", path)["spec"]["holderIdentity"])
+
+
+def process_of(pod: str) -> int:
+    """The process of an operator's pod, by this machine's number."""
+    wanted = f"VOICEKEYS_POD_NAME={pod}".encode()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+    raise AssertionError(f"no process of {pod}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kopf
@@ -39,6 +41,8 @@ class Shell:
         handlers: for bindings.
         login: gives the fields of ``kopf.ConnectionInfo``.
         namespaces: the namespaces to watch; empty for the whole cluster.
+        identity: this process's name. Without one kopf asks the system for the user's, which an image need not have:
+            under a user that is a number only, as in ours, that ends kopf at its start (facts of `getpass.getuser`).
         random: jitter.
         on_start: called after each start: kopf has then put its own signal handlers in place.
     """
@@ -48,12 +52,14 @@ class Shell:
         handlers: BindingHandlers,
         login: Callable[[], Mapping[str, Any]],
         namespaces: Sequence[str],
+        identity: str,
         random: Random,
         on_start: Callable[[], None],
     ) -> None:
         self._handlers = handlers
         self._login = login
-        self._scope: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+        scope = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+        self._options: dict[str, Any] = {"standalone": True, "identity": identity, **scope}
         self._random = random
         self._on_start = on_start
         self.resumed = asyncio.Event()
@@ -68,7 +74,7 @@ class Shell:
                 await self._once()
             except Exception as error:  # noqa: BLE001 -- kopf raises what its tasks died of, whatever it is
                 # Neither text nor traceback: an exception of a client may hold headers.
-                cause = type(error).__name__
+                cause = f"{type(error).__name__} at {_place(error)}"
             else:
                 cause = "no error"
             if time.monotonic() - started > STEADY_SECONDS:
@@ -82,11 +88,16 @@ class Shell:
         tasks = await kopf.spawn_tasks(
             registry=registry(self._handlers, self._login),
             settings=kopf_settings(self._random),
-            standalone=True,
-            **self._scope,
+            **self._options,
         )
         self._on_start()
         await kopf.run_tasks(tasks, ignored=OthersTasks())
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised: a file's name and a line, no text of anybody's."""
+    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
+    return f"{Path(frame.f_code.co_filename).name}:{line}"
 
 
 class OthersTasks(Collection[asyncio.Task[Any]]):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.clients.kube.faulty import FaultServer, Reply, status_of
-from voicekeys.clients.kube.lease import Elector, LeaseTimes
+from voicekeys.clients.kube.lease import Elector, LeaseTimes, candidacy
 from voicekeys.model.errors import ApiError, ApiForbidden, ApiThrottled
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tests.lab import Lab
     from voicekeys.clients.kube.session import KubeSession
 
-pytestmark = pytest.mark.asyncio
 
 QUICK = LeaseTimes(duration=2.0, deadline=1.0, retry=0.2)
 
@@ -102,6 +102,35 @@ async def test_a_killed_leader_is_replaced_after_the_duration_and_not_before(
     waited = time.monotonic() - started
     assert QUICK.duration - 0.3 <= waited <= QUICK.duration + 2 * 0.24 + 0.5
     await second.release()
+
+
+async def test_a_leader_restarted_in_its_container_leads_again_at_once(
+    session: KubeSession, lab: Lab, namespace: str
+) -> None:
+    """Its former self has ended, or it would not run; another pod's process waits as ever."""
+    first = candidate(session, namespace, "pod-1_uid-1_aaaa")
+    other = candidate(session, namespace, "pod-2_uid-2_bbbb", predecessors="pod-2_uid-2_")
+    again = candidate(session, namespace, "pod-1_uid-1_cccc", predecessors="pod-1_uid-1_")
+    await first.acquire()
+    waiting = asyncio.create_task(other.acquire())
+    await asyncio.sleep(0.5)
+    kill(first)
+    async with asyncio.timeout(1), led_by(again):
+        assert not waiting.done()
+        assert lease_of(lab, namespace)["leaseTransitions"] == 1
+    await asyncio.wait_for(waiting, 5)
+    await other.release()
+
+
+def test_who_is_the_first_process_of_a_container_knows_its_predecessors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one, by `kubectl exec`, runs beside a leader that lives, and must not take its Lease."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    identity, former = candidacy("pod-1", "uid-1")
+    assert (former, identity.startswith(former)) == ("pod-1_uid-1_", True)
+    assert candidacy("pod-1", "uid-1")[0] != identity
+    assert candidacy("pod-1", "")[1] == ""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    assert candidacy("pod-1", "uid-1")[1] == ""
 
 
 async def test_of_many_one_leads(session: KubeSession, lab: Lab, namespace: str) -> None:

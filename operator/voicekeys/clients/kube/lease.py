@@ -14,14 +14,19 @@ resourceVersion that was read, so of two that try at once one gets a 409.
 Between ``lost`` and ``taken`` lie at least the lease duration less the deadline (5 s), counted from the *start* of the
 last renewal that worked: time for the holder to be gone. `operator/decisions/004-leader-election.md` says why this is
 not ``kubernetes.leaderelection``.
+
+One holder need not be waited for: the former process of the same container. A kubelet starts the next one only when
+that one has ended, so a restarted leader leads again at once (`candidacy`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -58,6 +63,20 @@ class LeaseTimes:
             raise ValueError(message)
 
 
+def candidacy(pod_name: str, pod_uid: str) -> tuple[str, str]:
+    """Return this process's identity, and how those of its dead predecessors begin; empty where none is known as dead.
+
+    Only the first process of a container knows that: another one, which somebody has started by `kubectl exec`, runs
+    beside a living leader of the same pod.
+
+    Args:
+        pod_name: of the pod; may be empty.
+        pod_uid: of the pod; empty where it is not told.
+    """
+    pod = f"{pod_name or 'voicekeys'}_{pod_uid}_" if pod_uid else f"{pod_name or 'voicekeys'}_"
+    return f"{pod}{uuid.uuid4().hex[:8]}", pod if pod_uid and os.getpid() == 1 else ""
+
+
 class Elector:
     """One candidate for one Lease. Use once: `acquire`, then wait for `lost`, at the end `release`.
 
@@ -66,6 +85,7 @@ class Elector:
         namespace: of the Lease.
         name: of the Lease.
         identity: unique for this process, such as ``<pod name>_<uuid>``.
+        predecessors: a holder whose identity begins with this has ended for certain; empty when no such is known.
         times: see `LeaseTimes`.
         rng: jitter.
         on_error: called with each `ApiError` on the way; must not raise.
@@ -78,6 +98,7 @@ class Elector:
         name: str,
         identity: str,
         *,
+        predecessors: str = "",
         times: LeaseTimes | None = None,
         rng: random.Random | None = None,
         on_error: Callable[[ApiError], None] | None = None,
@@ -87,6 +108,7 @@ class Elector:
         self._name = name
         self._path = path("leases", namespace, name)
         self.identity = identity
+        self._predecessors = predecessors
         self._times = times or LeaseTimes()
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._on_error = on_error
@@ -185,11 +207,14 @@ class Elector:
             await self._create()
             return True
         spec = _spec(self._lease)
-        holder = spec.get("holderIdentity")
-        if holder and holder != self.identity and self._until_expiry() > 0:
+        if self.holder and not self._has_ended(self.holder) and self._until_expiry() > 0:
             return False
         await self._write(self._held(spec))
         return True
+
+    def _has_ended(self, holder: str) -> bool:
+        """Whether a holder is one that does not work any more: ourselves before we led, or a former self."""
+        return holder == self.identity or bool(self._predecessors and holder.startswith(self._predecessors))
 
     def _observe(self, lease: dict[str, Any]) -> None:
         self._lease = lease
