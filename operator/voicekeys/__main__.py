@@ -119,7 +119,7 @@ class Operator:
         self.tracker = PodTracker(self.cluster, self._pods_changed)
         self.agents = AgentsClient()
         self.drains = Drains(self.agents, self.clock, self.random, self._pods_changed)
-        self.by_admission = False
+        self.by_admission: bool | None = None
         self.gauge_image = settings.gauge_image
         self.heartbeat = Heartbeat(self.clock)
         self.handlers = BindingHandlers(self.inventory, self.queue, self.clock)
@@ -247,7 +247,7 @@ class Operator:
             self.cluster,
             calls,
             self.clock,
-            lambda: self.by_admission,
+            lambda: bool(self.by_admission),
             lambda: self.gauge_image,
             self.inventory.of_agent,
         )
@@ -273,11 +273,16 @@ class Operator:
             self.shell.resumed.clear()
             await self._marked(leads=True)
             await self._list_bindings(self.watchers)
-            await self._look_for_arming()
+            with contextlib.suppress(ApiError):  # as it was found last
+                await self._look_for_arming()
 
     async def _look_for_arming(self) -> None:
         """Whether the API server arms pods; a team without cluster rights has no policy there, and may not look."""
-        self.by_admission = not self.settings.namespaces and await self.cluster.has_arming_policy()
+        found = not self.settings.namespaces and await self.cluster.has_arming_policy()
+        if found is not self.by_admission:
+            by = "admission" if found else "their templates: the arming policy is not there, or must not be read"
+            log.info("how new pods of agents are armed", by=by)
+        self.by_admission = found
 
     async def _list_bindings(self, watchers: Watchers) -> None:
         self.handlers.begin_listing()

@@ -24,6 +24,8 @@ pytest.register_assert_rewrite("tests.nodes.facts")
 FOLDER = Path(__file__).parent
 # The first run builds a kubelet and two images.
 TIMEOUT = 1200
+AT_ONCE = 2
+"""So many test processes, each with two real nodes, two cores carry."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,21 +48,33 @@ def _lack(config: pytest.Config) -> str:
     """Why there can be no real nodes in this run; empty when there can."""
     if config.getoption("cluster") != "lab":
         return "real nodes are the lab's own: --cluster=lab"
-    if _is_one_of_many(config):
-        return "two real nodes for each test process are too much for one machine: run them by `hatch run nodes`"
+    if (processes := _processes(config)) > AT_ONCE:
+        return f"two real nodes for each of {processes} test processes are too much: run them by `hatch run nodes`"
     return missing() or ""
 
 
-def _is_one_of_many(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput") or bool(config.getoption("numprocesses", None))
+def _processes(config: pytest.Config) -> int:
+    """How many test processes this run has."""
+    told = config.workerinput["workercount"] if hasattr(config, "workerinput") else config.getoption("numprocesses", 1)
+    return int(told or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Build what is missing before the workers start: their output is not seen."""
+    if not _lack(config):
+        _prepare(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what is missing before the first test, where its progress can be seen."""
     config = session.config
     wanted = any(FOLDER in item.path.parents for item in session.items)
-    if not wanted or _lack(config) or config.option.collectonly:
-        return
+    if wanted and not _lack(config) and not config.option.collectonly and not hasattr(config, "workerinput"):
+        _prepare(config)
+
+
+def _prepare(config: pytest.Config) -> None:
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.suspend_global_capture(in_=True)
     try:

@@ -145,6 +145,21 @@ def test_a_release_that_failed_can_be_ordered_again(small: Small) -> None:
     assert small.agents.released == ["old"]
 
 
+def test_a_release_during_a_suspend_is_kept_for_later_and_told_so(small: Small) -> None:
+    change(small)
+    rolled(small)
+    agents = small.binding()["spec"]["agents"]
+    small.bind(agents=agents, suspend=True)
+    order(small, names.RELEASE_ANNOTATION, "old")
+    small.pass_by(10)
+    assert small.agents.released == []
+    assert "old" in small.message("Suspended")
+    small.bind(agents=agents)
+    order(small, names.RELEASE_ANNOTATION, "old")
+    small.pass_by(10)
+    assert small.agents.released == ["old"]
+
+
 def test_a_second_freeze_can_be_told_from_the_first(small: Small) -> None:
     """`approve=seen` twice is no change for kubectl, so the message asks for a new value."""
     change(small)

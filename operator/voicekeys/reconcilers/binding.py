@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.model.errors import ApiError, Retryable, Terminal, Waiting
 from voicekeys.model.verdict import Verdict
+from voicekeys.reconcilers.calls import pending_release
 from voicekeys.reconcilers.outcome import Draft, Outcome
 
 if TYPE_CHECKING:
@@ -143,6 +145,8 @@ def _suspended(observed: Observed, draft: Draft) -> None:
         "spec.suspend" if observed.spec.suspend else f"suspend of VoiceKeyStore {observed.spec.source.store_ref.name}"
     )
     message = f"{what} stops every act: nothing is read, written or restarted until it is taken back"
+    if asked := pending_release(observed, draft):
+        message = f"{message}; {asked}, which {names.RELEASE_ANNOTATION} names, is let go then"
     draft.true(Is.SUSPENDED, "Suspended", message)
     if observed.status.observed_generation != observed.generation and observed.status.secret is not None:
         edited = "the binding was edited since: take the suspend back, and its Secret follows"
