@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,8 +21,11 @@ from tests.reconcilers.harness import HOME, NOTIFY_KEY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.nodes.scenes import Scene
+
 pytest.register_assert_rewrite("tests.nodes.facts")
 FOLDER = Path(__file__).parent
+_numbers = itertools.count(1)
 # The first run builds a kubelet and two images.
 TIMEOUT = 1200
 AT_ONCE = 2
@@ -112,6 +116,16 @@ def operator(nodes: RealNodes, tmp_path_factory: pytest.TempPathFactory) -> Iter
     nodes.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
     yield
     nodes.lab.kubectl("-n", HOME, "delete", "deployment", "voicekeys-operator", "--wait=false")
+
+
+@pytest.fixture
+def scene(nodes: RealNodes, witness: Witness) -> Scene:
+    """Make an agent with a binding in a namespace of its own."""
+
+    def make(**options: Any) -> lines.Lines:
+        return lines.Lines(Stage(nodes, witness, nodes.lab.make_namespace(f"calls-{next(_numbers)}")), **options)
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -40,20 +40,32 @@ def image(folder: Path, say: Say = print) -> Path:
 
 
 class Lines:
-    """A Deployment of lines with a binding, in a namespace of its own."""
+    """A workload of lines with a binding, in a namespace of its own; its pods on one node or, if told, anywhere."""
 
-    def __init__(self, stage: Stage, *, replicas: int = 2, drain: Object | None = None, **env: str) -> None:
-        self.stage, self.lab, self.replicas = stage, stage.lab, replicas
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        kind: str = "Deployment",
+        replicas: int = 2,
+        anywhere: bool = False,
+        drain: Object | None = None,
+        **env: str,
+    ) -> None:
+        self.stage, self.lab, self.kind, self.replicas = stage, stage.lab, kind, replicas
+        self._placing: Object = {"nodeSelector": {}} if anywhere else {}
         self.version = self.put("first")
         drain = {"mode": "HTTP", "maxCallDuration": LONGEST_CALL} | (drain or {})
         rule = objects.rule("own", stage.namespace, stage.namespace)
         stage.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "voicekeys-reader"}})
         self.lab.apply(objects.store(stage.namespace, self.lab.vault_addr, [rule]))
-        agents = [objects.agent(NAME) | {"drain": {one: value for one, value in drain.items() if value is not None}}]
+        agents = [
+            objects.agent(NAME, kind) | {"drain": {one: value for one, value in drain.items() if value is not None}}
+        ]
         rollout = {"timeout": "40s", "propagation": "2s"}
         target = {"target": {"data": {"API_KEY": "api_key"}}, "agents": agents, "rollout": rollout}
         self.lab.apply(objects.binding(stage.namespace, KEY, f"{stage.namespace}/{KEY}", stage.namespace, **target))
-        if drain["mode"] == "HTTP":  # admission takes the token from there
+        if drain["mode"] in {"HTTP", "Gauge"}:  # admission takes the token from there
             eventually(lambda: self.agent().get("drainToken"), "a token in the binding's status", 60)
         self.pods = self._deploy(env)
         eventually(lambda: self.agent().get("digest"), "the workload in the binding's status", 60)
@@ -64,7 +76,7 @@ class Lines:
         container = self.stage.container(env=[*variables, key])
         probe = {"httpGet": {"path": "/", "port": CONTROL}, "periodSeconds": 1}
         container |= {"image": IMAGE, "readinessProbe": probe}
-        return self.stage.deploy(NAME, container, replicas=self.replicas)
+        return self.stage.deploy(NAME, container, kind=self.kind, replicas=self.replicas, **self._placing)
 
     # ---- the key
 

@@ -1,4 +1,4 @@
-"""Pods and Deployments of the test agent."""
+"""Pods and workloads of the test agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ Object = dict[str, Any]
 
 def image(folder: Path, say: Say = print) -> Path:
     """Write the agent's image and return its archive."""
-    return images.python(IMAGE, {"/agent.py": PROGRAM}, ["python3", "/agent.py"], folder, say)
+    files = {f"/{file.name}": file for file in (PROGRAM, PROGRAM.with_name("udp.py"))}
+    return images.python(IMAGE, files, ["python3", "/agent.py"], folder, say)
 
 
 def container(witness: str, plan: Object | None = None, name: str = "agent", **fields: Any) -> Object:
@@ -52,20 +53,17 @@ def pod(name: str, *containers: Object, node: str = "worker-1", grace: int = 30,
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": pod_spec}
 
 
-def deployment(name: str, template: Object, replicas: int = 3) -> Object:
-    """Return a Deployment that makes pods like `template`, a new one first (maxSurge 1, maxUnavailable 0)."""
+def workload(kind: str, name: str, template: Object, replicas: int = 3) -> Object:
+    """Return a workload that makes pods like `template`; a Deployment a new one first (surge 1, none unavailable)."""
     labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": labels}, "spec": template["spec"]},
-        },
+    own: dict[str, Object] = {
+        "Deployment": {"replicas": replicas, "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
+        "StatefulSet": {"replicas": replicas, "serviceName": name},
+        "DaemonSet": {},
     }
+    made = {"metadata": {"labels": labels}, "spec": template["spec"]}
+    spec = {"selector": {"matchLabels": labels}, "template": made, **own[kind]}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def probe(path: str, seconds: int = 1, failures: int = 3) -> Object:

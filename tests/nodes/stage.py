@@ -70,10 +70,12 @@ class Stage:
         found: list[Object] = self.lab.api("GET", f"/api/v1/namespaces/{self.namespace}/pods?{query}")["items"]
         return found
 
-    def deploy(self, name: str, *containers: Object, replicas: int = 3, **options: Any) -> list[str]:
-        """Make a Deployment, wait until its pods are ready, and return their names."""
-        self.apply(pods.deployment(name, pods.pod(name, *containers, **options), replicas))
-        self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=90s")
+    def deploy(
+        self, name: str, *containers: Object, kind: str = "Deployment", replicas: int = 3, **options: Any
+    ) -> list[str]:
+        """Make a Deployment or another workload, wait until its pods are ready, and return their names."""
+        self.apply(pods.workload(kind, name, pods.pod(name, *containers, **options), replicas))
+        self.kubectl("rollout", "status", f"{kind.lower()}/{name}", "--timeout=90s")
         names = sorted(each["metadata"]["name"] for each in self.pods(name))
         for each in names:
             self.witness.wait(each, "started", containers[0]["name"])

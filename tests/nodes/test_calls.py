@@ -6,61 +6,21 @@ the API server armed by the binding; nothing about draining is in its manifest.
 
 from __future__ import annotations
 
-import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab.processes import eventually
 from tests.nodes.lines import NAME, REFUSED, Lines
-from tests.nodes.stage import Stage
+from tests.nodes.scenes import HOLD, change_with_a_call, end_well
 from tests.reconcilers.harness import HOME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.lab.nodes import RealNodes
-    from tests.nodes.witness import Witness
-
-    Scene = Callable[..., Lines]
+    from tests.nodes.scenes import Scene
 
 pytestmark = pytest.mark.usefixtures("operator")
-_numbers = itertools.count(1)
-HOLD = 6
-"""So many seconds a call goes on after its pod was told to drain: more than the settle window."""
-
-
-@pytest.fixture
-def scene(nodes: RealNodes, witness: Witness) -> Scene:
-    """Make an agent with a binding in a namespace of its own."""
-
-    def make(**options: Any) -> Lines:
-        return Lines(Stage(nodes, witness, nodes.lab.make_namespace(f"calls-{next(_numbers)}")), **options)
-
-    return make
-
-
-def change_with_a_call(lines: Lines) -> str:
-    """Begin a call and change the key; return the call's pod, which drains."""
-    pod = lines.pods[0]
-    assert lines.begin(pod) != REFUSED
-    lines.change()
-    lines.draining(pod)
-    return pod
-
-
-def end_well(lines: Lines, pod: str) -> dict[str, Any]:
-    """End the call after a while: nothing was cut, and the change comes to its end."""
-    time.sleep(HOLD)
-    assert lines.cut(pod) == [], "the program was told to end under a live call"
-    lines.end(pod)
-    entry = lines.finished()
-    assert lines.cut(pod) == []
-    assert "forced" not in entry, entry
-    assert entry["unwitnessed"] == 0
-    return entry
-
 
 # ---- the way as it should be
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.regressions.calls import agent_with_a_call, bound, change, hook, order, rolled
-from tests.regressions.small import Small
+from tests.regressions.small import NS, Small
 from voicekeys.api import names
+from voicekeys.model.identity import WorkloadId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,18 @@ def unarmed() -> Iterator[Small]:
     """The same, but its pod was made before it could be armed."""
     with agent_with_a_call(armed=False) as made:
         yield made
+
+
+def test_a_gauge_has_its_image_before_its_workload_exists() -> None:
+    """Admission takes it from the status, and the very first pods want it."""
+    with agent_with_a_call(armed=True) as small:
+        del small.cluster.workloads[WorkloadId("Deployment", NS, "agent")]
+        bound(small, mode="Gauge", port=8080, gauge={"jsonPointer": "/calls"})
+        small.sync_now("look")
+        small.pass_by(5)
+        assert small.reason("AgentsCurrent") == "WorkloadMissing"
+        assert small.status()["gaugeImage"]
+        assert small.agent()["drainToken"]
 
 
 def test_an_armed_pod_is_replaced_whatever_calls_it_has(small: Small) -> None:

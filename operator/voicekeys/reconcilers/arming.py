@@ -89,11 +89,12 @@ class Arming:
             return replace(recorded, drain_token=_token())
         return recorded
 
-    @staticmethod
-    def expected(agent: Agent, recorded: AgentStatus | None) -> AgentStatus | None:
-        """Have a token for a workload that does not exist yet: admission gives it to the very first pods."""
+    def expected(self, draft: Draft, agent: Agent, recorded: AgentStatus | None) -> AgentStatus | None:
+        """Have the same ready for a workload that does not exist yet: admission gives it to the very first pods."""
         if agent.drain is None or agent.drain.mode not in _WITH_TOKEN:
             return recorded
+        if agent.drain.mode is DrainMode.GAUGE:
+            draft.status = self._with_image(draft.status)
         known = recorded if recorded is not None else AgentStatus(agent.kind, agent.name)
         return replace(known, drain_token=_token()) if known.drain_token is None else known
 

@@ -107,8 +107,8 @@ class Rollouts:
             workload = workloads.get(agent)
             if workload is None:
                 left_over = status and self._leftovers.of_gone(observed, draft, wanted, status)
-                # Its first pods may come before the next reconcile, and want their token.
-                taken.append(Taken(agent, missing(observed, agent), self._arming.expected(agent, left_over)))
+                # Its first pods may come before the next reconcile, and want their token and their gauge.
+                taken.append(Taken(agent, missing(observed, agent), self._arming.expected(draft, agent, left_over)))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}

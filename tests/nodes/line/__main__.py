@@ -1,8 +1,9 @@
 """Runs in a pod, with Python's own library and `voicekeys.agent`: a call is what `POST /begin/ID` begins on port 8080.
 
 It tells a witness (`WITNESS=host:port`, by UDP) of its start with the key that it got, of each call's end, of SIGTERM,
-and that it is alive. `POST /block/SECONDS` blocks its event loop. `REFUSES=<key>`: with that key it does not start;
-`DEAF=1`: it serves no drain contract; `MAX_CALL=<seconds>`: an older call counts as leaked.
+and that it is alive. Each answer has the number of live calls, as JSON; that of `/idle` is 409 while there are any.
+`/block/SECONDS` blocks its event loop. `REFUSES=<key>`: with that key it does not start; `DEAF=1`: it serves no drain
+contract; `MAX_CALL=<seconds>`: an older call counts as leaked.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Line:
             request = (await reader.readuntil(b"\r\n\r\n")).split()
             _, verb, *rest = request[1].decode().split("/")
             status = self.do(verb, rest[0] if rest else "")
-            writer.write(f"HTTP/1.1 {status} -\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            body = json.dumps({"calls": {"live": len(self.calls)}})
+            head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            writer.write(f"{head}{body}".encode())
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -73,6 +76,8 @@ class Line:
             self.tell("call-ended", call=what)
         elif verb == "block":
             asyncio.get_running_loop().call_later(0.05, time.sleep, float(what))
+        elif verb == "idle" and self.calls:
+            return 409
         return 200
 
     async def run(self) -> None:
