@@ -64,10 +64,13 @@ NOT_RUN = {
     "python3 -m venv .venv && .venv/bin/pip install hatch": "the first half of README's two commands",
     ".venv/bin/hatch run test                            # everything, on a lab of real parts": "it is this run",
     ".venv/bin/hatch run test tests/policies -x          # a part": "test_inline.py holds the words",
+    ".venv/bin/hatch run nodes                           # live calls on real kubelets, as root": IN_CI,
     ".venv/bin/hatch run check                           # ruff, mypy, import-linter": IN_CI,
     ".venv/bin/hatch run generate                        # the generated pages; --check only looks": IN_CI,
     ".venv/bin/hatch run bench sync --bindings 1000 --paths 100": "minutes; test_bench.py runs a smaller one, and "
     "test_inline.py holds the words",
+    ".venv/bin/hatch run bench drain --rotations 2       # real calls while a key changes, as root": "minutes; "
+    "tests/nodes/test_bench_drain.py runs one change",
     ".venv/bin/hatch run demo                            # and then by hand": "test_demo.py runs it",
 }
 LATER, BROKEN = "0.2.0", "0.2.1"

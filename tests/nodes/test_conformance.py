@@ -1,4 +1,4 @@
-"""Kubernetes does what the design takes for granted (K1 to K16, K22): the scenes of facts.py, several at a time."""
+"""Kubernetes does what the design takes for granted (K1 to K17, K22): the scenes of facts.py, several at a time."""
 
 from __future__ import annotations
 
