@@ -15,22 +15,23 @@ import signal
 import sys
 from asyncio.sslproto import SSLProtocol
 from random import Random
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
-import yaml
 from pydantic import ValidationError
 
 from voicekeys import __version__
 from voicekeys.api import names
 from voicekeys.clients.agents import AgentsClient
 from voicekeys.clients.clock import SystemClock
+from voicekeys.clients.files import stores_in
 from voicekeys.clients.kube.cluster import KubeCluster
 from voicekeys.clients.kube.credentials import kopf_connection_info, load_credentials
 from voicekeys.clients.kube.events import EventEmitter
 from voicekeys.clients.kube.lease import Elector, candidacy
 from voicekeys.clients.kube.own import OwnNamespace
 from voicekeys.clients.kube.session import KubeSession
+from voicekeys.clients.kube.tasks import patiently
 from voicekeys.clients.vault.connect import connect
 from voicekeys.handlers.bindings import BindingHandlers
 from voicekeys.handlers.checks import Checks
@@ -39,6 +40,7 @@ from voicekeys.handlers.shell import Shell
 from voicekeys.model.digest import Digester
 from voicekeys.model.errors import ApiError, VoiceKeysError
 from voicekeys.model.identity import Name
+from voicekeys.reconcilers.admission import Admission
 from voicekeys.reconcilers.arming import Arming
 from voicekeys.reconcilers.binding import BindingReconciler
 from voicekeys.reconcilers.calls import Calls
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXIT_LOST_LEASE = 3
+EXIT_STUCK = 4
+PATIENCE_SECONDS = 30.0  # for an API server's own start
 END_SECONDS = 25.0  # for an orderly end, within the 30 s that a kubelet gives; then the process is killed
 TLS_BUFFER = 64 * 1024  # bytes of each TLS connection, of which there are dozens; asyncio would take 256 KiB
 STORE_SETTLE_SECONDS = 2.0  # a store's status waits for the burst of its bindings to pass
@@ -119,7 +123,9 @@ class Operator:
         self.tracker = PodTracker(self.cluster, self._pods_changed)
         self.agents = AgentsClient()
         self.drains = Drains(self.agents, self.clock, self.random, self._pods_changed)
-        self.by_admission: bool | None = None
+        # A team without cluster rights has no policy there, and may not look.
+        ask = None if settings.namespaces else self.cluster.has_arming_policy
+        self.admission = Admission(ask, self._arming_changed)
         self.gauge_image = settings.gauge_image
         self.heartbeat = Heartbeat(self.clock)
         self.handlers = BindingHandlers(self.inventory, self.queue, self.clock)
@@ -194,26 +200,29 @@ class Operator:
         self.leads_since = self.clock.now().timestamp()
         self.events.start()
         await self._marked(leads=True)
-        digester = Digester(await self.own.fingerprint_key())
-        await self._look_for_arming()
+        ends: set[asyncio.Task[Any]] = {asyncio.create_task(self.stop.wait(), name="stop")}
+        if self.settings.leader_election:
+            ends.add(asyncio.create_task(self._exit_on_loss(), name="lease lost"))
+        # An API server that has just started refuses what its rules of access, a moment late, will allow.
+        digester = Digester(await patiently(self.own.fingerprint_key, PATIENCE_SECONDS, _not_yet))
+        await patiently(self.admission.look, PATIENCE_SECONDS, _not_yet)
         engine = self._assemble(digester)
         if self.watchers is None:  # pragma: no cover -- _assemble has set it
             return
-        await self._stores_from_files()
+        for raw in stores_in(self.settings.stores_dir):
+            await self.stores.upsert(raw)
         watching = asyncio.create_task(self.watchers.run(), name="watchers")
         working = asyncio.create_task(self._work(engine), name="engine")
         sweeping = asyncio.create_task(self._sweep(), name="sweep")
-        ends = {watching, working, sweeping, asyncio.create_task(self.stop.wait(), name="stop")}
-        if self.settings.leader_election:
-            ends.add(asyncio.create_task(self._exit_on_loss(), name="lease lost"))
-        ends.add(asyncio.create_task(self.shell.run(), name="kopf"))
+        ends |= {watching, working, sweeping, asyncio.create_task(self.shell.run(), name="kopf")}
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             self.stop.set()
-            asyncio.get_running_loop().call_later(END_SECONDS, os.kill, os.getpid(), signal.SIGKILL)
+            # No signal: the first process of a container cannot kill itself.
+            asyncio.get_running_loop().call_later(END_SECONDS, os._exit, EXIT_STUCK)
             for task in ends:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
@@ -247,7 +256,7 @@ class Operator:
             self.cluster,
             calls,
             self.clock,
-            lambda: bool(self.by_admission),
+            self.admission,
             lambda: self.gauge_image,
             self.inventory.of_agent,
         )
@@ -274,15 +283,11 @@ class Operator:
             await self._marked(leads=True)
             await self._list_bindings(self.watchers)
             with contextlib.suppress(ApiError):  # as it was found last
-                await self._look_for_arming()
+                await self.admission.look()
 
-    async def _look_for_arming(self) -> None:
-        """Whether the API server arms pods; a team without cluster rights has no policy there, and may not look."""
-        found = not self.settings.namespaces and await self.cluster.has_arming_policy()
-        if found is not self.by_admission:
-            by = "admission" if found else "their templates: the arming policy is not there, or must not be read"
-            log.info("how new pods of agents are armed", by=by)
-        self.by_admission = found
+    def _arming_changed(self) -> None:
+        for name in self.inventory.bindings:
+            self.queue.add(name)
 
     async def _list_bindings(self, watchers: Watchers) -> None:
         self.handlers.begin_listing()
@@ -293,14 +298,6 @@ class Operator:
         log.error("the Lease was lost: this process ends at once, since another one may lead")
         sys.stderr.flush()
         os._exit(EXIT_LOST_LEASE)  # not one write more, as any orderly end would make
-
-    async def _stores_from_files(self) -> None:
-        folder = self.settings.stores_dir
-        for file in sorted(folder.glob("*.y*ml")) if folder else ():
-            for raw in yaml.safe_load_all(file.read_text()):
-                if raw and raw.get("kind") == names.STORE_KIND:
-                    raw["metadata"] = {"name": raw["metadata"]["name"]}
-                    await self.stores.upsert(raw)
 
     async def _close(self, beat: asyncio.Task[None], http: HttpServer) -> None:
         beat.cancel()
@@ -363,6 +360,10 @@ class Operator:
 
 def _watch_error(resource: str, error: ApiError) -> None:
     log.warning("watch interrupted, goes on by itself", resource=resource, reason=error.reason, message=error.message)
+
+
+def _not_yet(error: ApiError) -> None:
+    log.warning("cannot lead yet, tried again", reason=error.reason, message=error.message)
 
 
 def _lease_error(error: ApiError) -> None:

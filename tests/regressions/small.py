@@ -54,6 +54,19 @@ NS = "n"
 BINDING = {"apiVersion": names.API_VERSION, "kind": names.BINDING_KIND}
 
 
+class Armed:
+    """Who arms new pods: the API server, until `goes`."""
+
+    def __init__(self) -> None:
+        self.arms = True
+        self.changes = 0
+
+    def goes(self) -> None:
+        """The policy is taken out."""
+        self.arms = False
+        self.changes += 1
+
+
 class Small:
     """A cluster with one namespace, a Vault, and the operator's reconcilers."""
 
@@ -61,7 +74,7 @@ class Small:
         self.loop = VirtualLoop()
         self.clock = Clock(self.loop)
         self.limit = 0
-        self.by_admission = True
+        self.admission = Armed()
         self.agents = Agents()
         self.woken: list[Name] = []
         self.vault_down = False
@@ -126,7 +139,7 @@ class Small:
         turns = Turns(inventory, self.limit, self.woken.append)
         self.drains = Drains(self.agents, self.clock, random.Random(1), ignore)
         calls = Calls(self.drains, tracker, cluster, outcome)
-        arming = Arming(cluster, calls, self.clock, lambda: self.by_admission, lambda: "gauge:1", inventory.of_agent)
+        arming = Arming(cluster, calls, self.clock, self.admission, lambda: "gauge:1", inventory.of_agent)
         leftovers = Leftovers(gatherer, tracker)
         siblings = Siblings(inventory)
         rollouts = Rollouts(gatherer, siblings, turns, outcome, leftovers, arming, digester, self.clock)

@@ -272,7 +272,7 @@ def test_the_pods_with_the_fewest_calls_go_first(small: Small) -> None:
 
 
 def test_where_the_api_server_does_not_arm_the_hook_goes_into_the_template_with_the_key(unarmed: Small) -> None:
-    unarmed.by_admission = False
+    unarmed.admission.arms = False
     unarmed.agents.change("old", calls=0)
     change(unarmed)
     assert len(unarmed.patches) == 1

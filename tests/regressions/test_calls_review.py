@@ -155,7 +155,6 @@ def test_a_release_during_a_suspend_is_kept_for_later_and_told_so(small: Small) 
     assert small.agents.released == []
     assert "old" in small.message("Suspended")
     small.bind(agents=agents)
-    order(small, names.RELEASE_ANNOTATION, "old")
     small.pass_by(10)
     assert small.agents.released == ["old"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from voicekeys.api.binding import DrainMode, Inject
 from voicekeys.api.conditions import BindingCondition as Is
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
-    from voicekeys.api.binding import Agent
     from voicekeys.api.status import BindingStatus
     from voicekeys.model.identity import WorkloadId
     from voicekeys.model.workload import Pod, Workload
@@ -49,6 +48,17 @@ TOKEN_BYTES = 32
 _WITH_TOKEN = frozenset({DrainMode.HTTP, DrainMode.GAUGE})
 
 
+class Arms(Protocol):
+    """Who arms new pods: see `voicekeys.reconcilers.admission.Admission`."""
+
+    changes: int
+    """How often that has changed."""
+
+    @property
+    def arms(self) -> bool:
+        """Whether the API server does."""
+
+
 class Arming:
     """Arms agents that have a drain.
 
@@ -56,7 +66,7 @@ class Arming:
         cluster: lists pods, patches templates.
         calls: proves hooks.
         clock: paces the looks at workloads at rest.
-        by_admission: whether the API server arms pods in this cluster.
+        admission: whether the API server arms pods in this cluster.
         image: the gauge's image; empty where nobody knows it.
         bindings_of: the bindings that name a workload.
     """
@@ -66,37 +76,35 @@ class Arming:
         cluster: Cluster,
         calls: Calls,
         clock: Clock,
-        by_admission: Callable[[], bool],
+        admission: Arms,
         image: Callable[[], str],
         bindings_of: Callable[[WorkloadId], Collection[Name]],
     ) -> None:
         self._cluster = cluster
         self.calls = calls
         self._clock = clock
-        self._by_admission = by_admission
+        self._admission = admission
         self._image = image
         self._bindings_of = bindings_of
         self._looked: dict[tuple[str, str], float] = {}
+        self._counted: dict[tuple[str, str], int] = {}  # the admission's changes when the pods were last counted
 
-    def prepared(self, case: Case, recorded: AgentStatus) -> AgentStatus:
-        """Make sure of what admission takes from the status: the token of the drain server, the gauge's image."""
-        drain = case.agent.drain
-        if drain is None:
-            return recorded
-        if drain.mode is DrainMode.GAUGE:
-            case.draft.status = self._with_image(case.draft.status)
-        if drain.mode in _WITH_TOKEN and recorded.drain_token is None:
-            return replace(recorded, drain_token=_token())
-        return recorded
+    def prepare(self, observed: Observed, draft: Draft) -> None:
+        """Have ready what admission takes from the status: the token of each drain server, the gauge's image.
 
-    def expected(self, draft: Draft, agent: Agent, recorded: AgentStatus | None) -> AgentStatus | None:
-        """Have the same ready for a workload that does not exist yet: admission gives it to the very first pods."""
-        if agent.drain is None or agent.drain.mode not in _WITH_TOKEN:
-            return recorded
-        if agent.drain.mode is DrainMode.GAUGE:
-            draft.status = self._with_image(draft.status)
-        known = recorded if recorded is not None else AgentStatus(agent.kind, agent.name)
-        return replace(known, drain_token=_token()) if known.drain_token is None else known
+        Whatever else can be done now: pods may come before the key can be read, or their workload exists.
+        """
+        known = {(status.kind, status.name): status for status in draft.status.agents}
+        for agent in observed.spec.agents:
+            mode = agent.drain.mode if agent.drain is not None else None
+            if mode not in _WITH_TOKEN:
+                continue
+            if mode is DrainMode.GAUGE:
+                draft.status = self._with_image(draft.status)
+            key = (agent.kind, agent.name)
+            status = known.get(key) or AgentStatus(agent.kind, agent.name)
+            known[key] = status if status.drain_token is not None else replace(status, drain_token=_token())
+        draft.status = replace(draft.status, agents=tuple(known.values()))
 
     def _with_image(self, status: BindingStatus) -> BindingStatus:
         image = self._image() or status.gauge_image
@@ -104,7 +112,7 @@ class Arming:
 
     def _inject(self, case: Case) -> Inject:
         drain = case.agent.drain
-        return Inject.OFF if drain is None else drain.effective_inject(admission=self._by_admission())
+        return Inject.OFF if drain is None else drain.effective_inject(admission=self._admission.arms)
 
     def warn(self, case: Case, recorded: AgentStatus) -> None:
         """The conditions that the workload's template tells."""
@@ -150,7 +158,9 @@ class Arming:
         if case.agent.drain is None:
             return replace(recorded, unarmed=None) if recorded.unarmed is not None else recorded
         key = (case.observed.record.uid, case.workload.uid)
-        amiss = recorded.unarmed != 0 or case.draft.was_told_about(str(case.workload.id), *PROBED)
+        # Pods that came while nobody armed them have no hook, whatever was counted before.
+        doubted = self._counted.get(key, 0) != self._admission.changes
+        amiss = recorded.unarmed != 0 or doubted or case.draft.was_told_about(str(case.workload.id), *PROBED)
         if not amiss:
             self._looked.pop(key, None)
             return recorded
@@ -160,7 +170,7 @@ class Arming:
             case.draft.wake_in(pause - (now - last), case.observed.now)
             case.draft.keep_about(str(case.workload.id), *PROBED)
             return recorded
-        self._looked[key] = now
+        self._looked[key], self._counted[key] = now, self._admission.changes
         raw = await self._cluster.list_pods(case.workload.id.namespace, case.workload.selector)
         pods = [parse_pod(one, prefix=TRIGGER_PREFIX) for one in raw]
         recorded = await self.look(case, recorded, on_old_key.of_workload(pods, case.workload))

@@ -106,6 +106,7 @@ class BindingReconciler:
 
     async def _steps(self, observed: Observed, draft: Draft) -> bool:
         """Take them in order; False when the rest of them was put off."""
+        self._rollouts.prepare(observed, draft)
         if observed.suspended:
             _suspended(observed, draft)
             self._rollouts.witness(observed, draft)
@@ -146,7 +147,7 @@ def _suspended(observed: Observed, draft: Draft) -> None:
     )
     message = f"{what} stops every act: nothing is read, written or restarted until it is taken back"
     if asked := pending_release(observed, draft):
-        message = f"{message}; {asked}, which {names.RELEASE_ANNOTATION} names, is let go then"
+        message = f"{message}; to let go {asked}, which {names.RELEASE_ANNOTATION} names, is tried then"
     draft.true(Is.SUSPENDED, "Suspended", message)
     if observed.status.observed_generation != observed.generation and observed.status.secret is not None:
         edited = "the binding was edited since: take the suspend back, and its Secret follows"

@@ -86,6 +86,10 @@ class Rollouts:
         self._stopwatch = Stopwatch(clock)
         self._first_sight: dict[tuple[str, str], str] = {}  # UIDs of binding and workload to the baseline
 
+    def prepare(self, observed: Observed, draft: Draft) -> None:
+        """Have ready what new pods of the agents are given."""
+        self._arming.prepare(observed, draft)
+
     async def advance(self, observed: Observed, draft: Draft, wanted: Wanted) -> None:
         """Take each agent one step further, with `AgentsCurrent`, `CallsDrained`, ``status.agents`` and the rotation.
 
@@ -107,8 +111,7 @@ class Rollouts:
             workload = workloads.get(agent)
             if workload is None:
                 left_over = status and self._leftovers.of_gone(observed, draft, wanted, status)
-                # Its first pods may come before the next reconcile, and want their token and their gauge.
-                taken.append(Taken(agent, missing(observed, agent), self._arming.expected(draft, agent, left_over)))
+                taken.append(Taken(agent, missing(observed, agent), left_over))
             else:
                 taken.append(await self._take(Case(observed, draft, wanted, agent, workload), status))
         named = {(agent.kind, agent.name) for agent in observed.spec.agents}
@@ -149,7 +152,7 @@ class Rollouts:
         token = status.drain_token if status is not None else None
         if status is not None and status.digest is None:
             status = None  # a workload that was only expected
-        recorded = self._arming.prepared(case, replace(self._recorded(case, status), drain_token=token))
+        recorded = replace(self._recorded(case, status), drain_token=token)
         warn(case)
         self._arming.warn(case, recorded)
         workload, name = case.workload, case.observed.name

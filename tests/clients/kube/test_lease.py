@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 QUICK = LeaseTimes(duration=2.0, deadline=1.0, retry=0.2)
+SLOW = LeaseTimes(duration=6.0, deadline=4.0, retry=0.2)
+POD = "pod-1_uid-1_"
 
 
 def lease_of(lab: Lab, namespace: str) -> dict[str, Any]:
@@ -108,18 +110,54 @@ async def test_a_leader_restarted_in_its_container_leads_again_at_once(
     session: KubeSession, lab: Lab, namespace: str
 ) -> None:
     """Its former self has ended, or it would not run; another pod's process waits as ever."""
-    first = candidate(session, namespace, "pod-1_uid-1_aaaa")
-    other = candidate(session, namespace, "pod-2_uid-2_bbbb", predecessors="pod-2_uid-2_")
-    again = candidate(session, namespace, "pod-1_uid-1_cccc", predecessors="pod-1_uid-1_")
+    first, again = (
+        candidate(session, namespace, name, times=SLOW, predecessors=POD) for name in (f"{POD}a", f"{POD}b")
+    )
+    other = candidate(session, namespace, "pod-2_uid-2_c", times=SLOW, predecessors="pod-2_uid-2_")
     await first.acquire()
+    has_led_since(lab, namespace, "2026-01-01T00:00:00.000000Z")
     waiting = asyncio.create_task(other.acquire())
     await asyncio.sleep(0.5)
     kill(first)
-    async with asyncio.timeout(1), led_by(again):
+    async with asyncio.timeout(5), led_by(again):
         assert not waiting.done()
         assert lease_of(lab, namespace)["leaseTransitions"] == 1
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 10)
     await other.release()
+
+
+async def test_a_leader_that_did_not_last_leaves_the_lease_to_others(session: KubeSession, namespace: str) -> None:
+    """Its container ends again and again: each time it would take the Lease before anybody else could."""
+    first, again = (candidate(session, namespace, name, predecessors=POD) for name in (f"{POD}a", f"{POD}b"))
+    await first.acquire()
+    kill(first)
+    waiting = asyncio.create_task(again.acquire())
+    await asyncio.sleep(1.0)
+    assert not waiting.done()
+    await asyncio.wait_for(waiting, 10)
+    await again.release()
+
+
+async def test_two_processes_of_one_pod_never_both_lead(session: KubeSession, lab: Lab, namespace: str) -> None:
+    """A runtime that lost sight of a container: the one that led takes nothing back, and ends."""
+    first, again = (candidate(session, namespace, name, predecessors=POD) for name in (f"{POD}a", f"{POD}b"))
+    await first.acquire()
+    kill(first)
+    has_led_since(lab, namespace, "2026-01-01T00:00:00.000000Z")
+    first._renewer = asyncio.create_task(first._renew())
+    first._renewer.add_done_callback(first._ended)
+    async with led_by(again):
+        await asyncio.wait_for(first.lost(), 2)
+        assert not first.is_leader
+        await asyncio.sleep(0.5)
+        assert again.is_leader
+        assert lease_of(lab, namespace)["leaseTransitions"] == 1
+
+
+def has_led_since(lab: Lab, namespace: str, time: str) -> None:
+    """Have the holder of the Lease be an old one."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/leader"
+    lab.api("PATCH", path, {"spec": {"acquireTime": time}})
 
 
 def test_who_is_the_first_process_of_a_container_knows_its_predecessors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +168,9 @@ def test_who_is_the_first_process_of_a_container_knows_its_predecessors(monkeypa
     assert candidacy("pod-1", "uid-1")[0] != identity
     assert candidacy("pod-1", "")[1] == ""
     monkeypatch.setattr(os, "getpid", lambda: 7)
-    assert candidacy("pod-1", "uid-1")[1] == ""
+    identity, former = candidacy("pod-1", "uid-1")
+    assert former == ""
+    assert not identity.startswith("pod-1_uid-1_")
 
 
 async def test_of_many_one_leads(session: KubeSession, lab: Lab, namespace: str) -> None:

@@ -193,15 +193,17 @@ class KubeCluster:
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
         await self._patch(path("pods", namespace, name), body, MERGE_PATCH, _MANAGED)
 
-    async def has_arming_policy(self) -> bool:
+    async def has_arming_policy(self) -> bool | None:
         """Whether the API server arms new pods: it serves MutatingAdmissionPolicy v1 (1.36), and ours is there.
 
-        False as well where the operator may not look, as one that serves a single team may not.
+        None where the operator may not look.
         """
         try:
             await self._session.request("GET", path("mutatingadmissionpolicies", "", ARMING_POLICY))
-        except (ApiNotFound, ApiForbidden):
+        except ApiNotFound:
             return False
+        except ApiForbidden:
+            return None
         return True
 
     async def list_pods(self, namespace: str, selector: Mapping[str, Any]) -> list[Object]:

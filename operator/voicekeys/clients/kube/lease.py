@@ -16,7 +16,8 @@ last renewal that worked: time for the holder to be gone. `operator/decisions/00
 not ``kubernetes.leaderelection``.
 
 One holder need not be waited for: the former process of the same container. A kubelet starts the next one only when
-that one has ended, so a restarted leader leads again at once (`candidacy`).
+that one has ended, so a restarted leader leads again at once (`candidacy`), unless it did not last: then another
+replica may fare better, and the Lease expires as ever.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from voicekeys.clients.kube.session import KubeSession
+
+
+STEADY_SECONDS = 30.0
+"""A leader that held the Lease for so long is followed at once by the next process of its container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,10 @@ def candidacy(pod_name: str, pod_uid: str) -> tuple[str, str]:
         pod_name: of the pod; may be empty.
         pod_uid: of the pod; empty where it is not told.
     """
-    pod = f"{pod_name or 'voicekeys'}_{pod_uid}_" if pod_uid else f"{pod_name or 'voicekeys'}_"
-    return f"{pod}{uuid.uuid4().hex[:8]}", pod if pod_uid and os.getpid() == 1 else ""
+    name, unique = pod_name or "voicekeys", uuid.uuid4().hex[:8]
+    if not pod_uid or os.getpid() != 1:
+        return f"{name}_{unique}", ""
+    return f"{name}_{pod_uid}_{unique}", f"{name}_{pod_uid}_"
 
 
 class Elector:
@@ -140,7 +147,7 @@ class Elector:
         while True:
             if await self._attempt(self._times.deadline):
                 break
-            await asyncio.sleep(min(self._pause(), max(self._until_expiry(), 0.05)))
+            await asyncio.sleep(min(self._pause(), self._until_expiry() or self._pause()))
         self._leading = True
         self._renewer = asyncio.create_task(self._renew(), name="lease")
         self._renewer.add_done_callback(self._ended)  # whatever ends it, a fault of ours included
@@ -214,7 +221,10 @@ class Elector:
 
     def _has_ended(self, holder: str) -> bool:
         """Whether a holder is one that does not work any more: ourselves before we led, or a former self."""
-        return holder == self.identity or bool(self._predecessors and holder.startswith(self._predecessors))
+        if holder == self.identity or self._leading or not self._predecessors:
+            # Who leads and finds another one of its container has lost, as to any other.
+            return holder == self.identity
+        return holder.startswith(self._predecessors) and _age(_spec(self._lease).get("acquireTime")) >= STEADY_SECONDS
 
     def _observe(self, lease: dict[str, Any]) -> None:
         self._lease = lease
@@ -284,6 +294,14 @@ def _spec(lease: dict[str, Any] | None) -> dict[str, Any]:
 
 def _version(lease: dict[str, Any]) -> object:
     return (lease.get("metadata") or {}).get("resourceVersion")
+
+
+def _age(time_text: object) -> float:
+    """Seconds since a time that a process of this same machine wrote; 0 where it cannot be read."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(str(time_text))).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _micro_time() -> str:

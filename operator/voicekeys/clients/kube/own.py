@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from voicekeys.clients.kube.session import KubeSession
 
 KEY_BYTES: Final = 32
+OPERATOR_CONTAINER: Final = "operator"
+"""As deploy/ names it."""
 _FIELD: Final = "key"
 
 
@@ -98,7 +100,10 @@ class OwnNamespace:
         if not pod:
             return ""
         own = await self._label(pod, "true" if leads else None)
-        image = str(own["spec"]["containers"][0]["image"])
+        containers = own["spec"]["containers"]
+        # By its name: a mesh may put its proxy before it.
+        mine = next((one for one in containers if one["name"] == OPERATOR_CONTAINER), containers[0])
+        image = str(mine["image"])
         if not leads:
             return image
         params = {"labelSelector": f"{LEADER_LABEL}=true"}
