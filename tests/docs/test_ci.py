@@ -43,8 +43,8 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(clone: Path, broken: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": f"{clone / 'bin'}:{path or os.environ['PATH']}", "BROKEN": broken}
+def run(clone: Path, broken: str, path: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": f"{clone / 'bin'}:{path or os.environ['PATH']}", "BROKEN": broken, **more}
     return subprocess.run([clone / ".ci" / "run"], env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -69,11 +69,18 @@ def test_one_failure_fails_it_and_the_rest_is_run_all_the_same(clone: Path, verb
     assert (clone / "notes").read_text().splitlines() == with_again(verb)
 
 
-def test_an_image_that_is_not_built_is_told(clone: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def without_buildah(tmp_path: Path) -> Path:
+    """A PATH without the tool that builds the image."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("bash", "sh", "dirname", "tr", "mkdir", "chmod"):
         (tools / name).symlink_to(str(shutil.which(name)))
+    return tools
+
+
+def test_an_image_that_is_not_built_is_told(clone: Path, without_buildah: Path) -> None:
+    tools = without_buildah
     done = run(clone, "nothing", str(tools))
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = (each for each in done.stdout.splitlines() if each.startswith("=== NO "))
@@ -90,3 +97,10 @@ def test_tests_that_fail_among_others_and_pass_alone_are_named_and_pass(clone: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"=== UNSTABLE: {verb}" in done.stdout
     assert (clone / "notes").read_text().splitlines() == with_again(verb)
+
+
+def test_real_nodes_that_cannot_be_fail_where_they_are_required(clone: Path, without_buildah: Path) -> None:
+    """A skip that nobody reads is no test."""
+    done = run(clone, "nothing", str(without_buildah), NODES_REQUIRED="1")
+    assert done.returncode == 1
+    assert "=== FAILED: real nodes" in done.stdout

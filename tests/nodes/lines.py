@@ -149,11 +149,20 @@ class Lines:
 
     def post(self, pod: str, what: str) -> int:
         """Tell a pod something; returns the HTTP status."""
+        return self.tell(self.address(pod), what)
+
+    def address(self, pod: str) -> str:
+        """A pod's address."""
         found = self.stage.pod(pod)
         assert found is not None, f"{pod} is gone"
-        request = urllib.request.Request(f"http://{found['status']['podIP']}:{CONTROL}/{what}", method="POST")
+        return str(found["status"]["podIP"])
+
+    @staticmethod
+    def tell(address: str, what: str, seconds: float = 10) -> int:
+        """Tell an agent something, its pod's object may be gone; returns the HTTP status. Raises TimeoutError."""
+        request = urllib.request.Request(f"http://{address}:{CONTROL}/{what}", method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.processes import eventually
-from tests.nodes.lines import NAME, REFUSED, Lines
+from tests.nodes.lines import NAME, REFUSED
 from tests.nodes.scenes import HOLD, change_with_a_call, end_well
-from tests.reconcilers.harness import HOME
 
 if TYPE_CHECKING:
     from tests.lab.nodes import RealNodes
@@ -80,13 +79,17 @@ def test_pods_from_before_the_binding_wait_for_their_calls(scene: Scene) -> None
 
 def test_an_agent_that_serves_no_contract_is_not_restarted_until_a_person_says_so(scene: Scene) -> None:
     lines = scene(replicas=1, DEAF="1")
+    pod = lines.pods[0]
+    lines.begin(pod)
     lines.change()
     closed = "refuses connections"
     eventually(lambda: closed in lines.condition("AgentsCurrent").get("message", ""), "the closed port is told", 60)
     assert lines.condition("DrainUnreachable")["status"] == "True"
     assert len(lines.stage.pods(NAME)) == 1
+    assert lines.cut(pod) == []
     lines.annotate("arm", "now")
     lines.finished()
+    assert lines.cut(pod) == ["one"], "a hook at a closed port holds nobody (K4)"
     assert lines.events("RestartMayCutCalls")
 
 
@@ -98,32 +101,6 @@ def test_a_kubelet_that_restarts_runs_the_hook_again(scene: Scene, nodes: RealNo
     pod = change_with_a_call(lines)
     nodes.restart_kubelet("worker-1")
     end_well(lines, pod)
-
-
-def test_the_operator_killed_in_the_middle(scene: Scene) -> None:
-    lines = scene()
-    pod = change_with_a_call(lines)
-    kill_leader(lines)
-    end_well(lines, pod)
-
-
-def test_the_operator_killed_before_the_pods_are_patched(scene: Scene) -> None:
-    """Between the Secret and the restart; the standby takes over with what the status says."""
-    lines = scene()
-    pod = lines.pods[0]
-    lines.begin(pod)
-    lines.change()
-    lines.until("AgentsCurrent", "False", "Propagating")
-    kill_leader(lines)
-    lines.draining(pod, seconds=90)
-    end_well(lines, pod)
-
-
-def kill_leader(lines: Lines) -> None:
-    """SIGKILL, as from a node's point of view."""
-    lines.lab.kubectl(
-        "-n", HOME, "delete", "pod", "-l", "voicekeys.dev/leader=true", "--grace-period=0", "--force", "--wait=false"
-    )
 
 
 def test_an_api_server_that_is_gone_for_a_minute(scene: Scene) -> None:
@@ -141,24 +118,31 @@ def test_an_api_server_that_is_gone_for_a_minute(scene: Scene) -> None:
 
 
 def test_a_forced_delete_is_no_end(scene: Scene) -> None:
-    lines = scene(replicas=1)
+    lines = scene(replicas=1, drain={"mode": "HTTP", "maxCallDuration": "10s", "settle": "1s", "teardown": "1s"})
     pod = change_with_a_call(lines)
+    address = lines.address(pod)
     lines.stage.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
     told = lines.until("CallsDrained", "Unknown", "Unwitnessed")
     assert pod in told["message"]
     time.sleep(HOLD)
     assert lines.cut(pod) == [], "the container runs on (K9)"
-    # Its end is believed at its deadline and one full grace, which is minutes.
     assert lines.status()["agents"][0]["oldPods"][0]["name"] == pod
+    lines.tell(address, "end/one")
+    lines.await_end(pod)
+    assert lines.cut(pod) == []
+    # Nobody saw that, so it is believed at the pod's deadline and one full grace.
+    entry = lines.finished(150)
+    assert entry["unwitnessed"] == 1
+    assert "forced" not in entry
 
 
 def test_an_event_loop_that_is_blocked_holds_its_calls(scene: Scene) -> None:
     lines = scene(replicas=1)
-    pod = lines.pods[0]
-    lines.begin(pod)
-    lines.post(pod, "block/8")
-    lines.change()
-    lines.draining(pod)
+    pod = change_with_a_call(lines)
+    address = lines.address(pod)
+    lines.tell(address, "block/8")
+    with pytest.raises(TimeoutError):
+        lines.tell(address, "idle", seconds=2)
     end_well(lines, pod)
 
 

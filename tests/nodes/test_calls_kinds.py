@@ -45,18 +45,19 @@ MODES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"DEAF": "1"},
     ),
     "Exec": ({"mode": "Exec", "command": ["python3", "-c", WAITS]}, {"DEAF": "1"}),
-    "Signal": ({"mode": "Signal"}, {}),
+    "Signal": ({"mode": "Signal"}, {"OWN": "1"}),
+    "Signal, by the library": ({"mode": "Signal"}, {}),
     "Sleep": ({"mode": "Sleep", "maxCallDuration": f"{SLEEP}s"}, {"DEAF": "1"}),
 }
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_call_outlives_the_change_of_its_key_by_mode(mode: str, scene: Scene) -> None:
-    """The agent serves no contract in three of them; by Signal it finishes its calls itself."""
+    """The agent serves no contract in four of them; by Signal it finishes its calls itself, as LiveKit's agents do."""
     drain, env = MODES[mode]
     lines = scene(replicas=1, drain=drain, **env)
     hooks = [one.get("lifecycle", {}).get("preStop") for one in containers(lines)]
-    assert any(hooks) is (mode != "Signal"), hooks
+    assert any(hooks) is not mode.startswith("Signal"), hooks
     pod = change_with_a_call(lines)
     if mode == "Gauge":
         told = lines.until("CallsDrained", "False", "Draining")
@@ -82,6 +83,25 @@ def test_an_autoscaler_changes_the_replicas_while_it_drains(scene: Scene) -> Non
     end_well(lines, pod)
 
 
+def test_an_autoscaler_makes_a_pod_with_the_old_key_in_the_middle(scene: Scene) -> None:
+    """It scales both ReplicaSets in proportion (K19): the late pod is followed as the others are."""
+    lines = scene(SLOW="second")
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.change()
+    lines.until("AgentsCurrent", "False", "Rolling")
+    scale(lines, 4, 6)
+
+    def late() -> list[str]:
+        others = [one for one in lines.fresh() if one not in lines.pods]
+        return [one for one in others if lines.stage.witness.events(one, "started", key="first")]
+
+    wait_for(late, "a new pod with the old key", 90)
+    lines.draining(pod, seconds=180)
+    entry = end_well(lines, pod)
+    assert entry["pods"] == lines.replicas + 1
+
+
 def scale(lines: Lines, least: int, most: int) -> None:
     """Give the Deployment an autoscaler with these bounds."""
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME}
@@ -97,16 +117,22 @@ def scale(lines: Lines, least: int, most: int) -> None:
 
 def test_a_node_is_drained_under_a_budget_while_the_key_changes(scene: Scene, nodes: RealNodes) -> None:
     """`kubectl drain` asks for evictions; it waits for the call, and the budget holds the second pod back."""
-    lines = scene(anywhere=True)
+    # Both pods on one node, and later room on the other.
+    nodes.cordon("worker-2")
+    try:
+        lines = scene(anywhere=True)
+    finally:
+        nodes.uncordon("worker-2")
+    # By a mark of these two: old pods of other scenes may still be there.
+    lines.stage.kubectl("label", "pods", "-l", f"app={NAME}", "scene=drained")
     selector = {"matchLabels": {"app": NAME}}
     budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": NAME}}
     lines.stage.apply({**budget, "spec": {"maxUnavailable": 1, "selector": selector}})
     pod = lines.pods[0]
     lines.begin(pod)
-    node = (lines.stage.pod(pod) or {})["spec"]["nodeName"]
     said: list[str] = []
-    chosen = f"--pod-selector=app={NAME}"
-    draining = threading.Thread(target=lambda: said.append(nodes.drain(node, chosen, "--timeout=150s")))
+    chosen = ("--pod-selector=scene=drained", "--timeout=150s")
+    draining = threading.Thread(target=lambda: said.append(nodes.drain("worker-1", *chosen)))
     draining.start()
     try:
         lines.draining(pod)
@@ -118,7 +144,7 @@ def test_a_node_is_drained_under_a_budget_while_the_key_changes(scene: Scene, no
         end_well(lines, pod)
         draining.join(60)
         assert said, "kubectl drain failed"
-        assert f"{pod} evicted" in said[0]
+        assert all(f"{one} evicted" in said[0] for one in lines.pods), said
     finally:
         draining.join(1)
-        nodes.uncordon(node)
+        nodes.uncordon("worker-1")

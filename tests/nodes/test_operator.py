@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lab.processes import eventually
+from tests.nodes.operators import holder, leader, process_of
 from tests.nodes.pods import DRAIN
 from tests.reconcilers import objects
 from tests.reconcilers.harness import HOME
+from voicekeys.clients.kube.lease import STEADY_SECONDS
 
 if TYPE_CHECKING:
     from tests.lab.nodes import RealNodes
@@ -87,14 +87,17 @@ def finished(stage: Stage, version: int) -> dict[str, Any] | None:
 @pytest.mark.usefixtures("operator")
 def test_a_new_binding_is_heard_of_at_once(nodes: RealNodes) -> None:
     """By the watch: the lists against its gaps come ten minutes apart. In the image, with its user and its files."""
-    stage = nodes.lab.make_namespace("heard")
-    began = time.time()
-    nodes.lab.apply(objects.binding(stage, KEY, f"{stage}/{KEY}", "no-such-store", agents=[]))
-    path = f"/apis/voicekeys.dev/v1alpha1/namespaces/{stage}/voicekeybindings/{KEY}"
-    eventually(lambda: nodes.lab.api("GET", path).get("status"), "a status", HEARD_SECONDS)
-    since = f"--since={int(time.time() - began) + 1}s"
-    said = nodes.lab.kubectl("-n", HOME, "logs", "-l", "voicekeys.dev/leader=true", since)
-    assert "the watch of bindings ended" not in said
+    pod, _ = eventually(lambda: leader(nodes), "a leader", 60) or ("", "")
+    namespace = nodes.lab.make_namespace("heard")
+    nodes.lab.apply(objects.binding(namespace, KEY, f"{namespace}/{KEY}", "no-such-store", agents=[]))
+    path = f"/apis/voicekeys.dev/v1alpha1/namespaces/{namespace}/voicekeybindings/{KEY}"
+
+    def seen() -> bool:
+        found = nodes.lab.api("GET", path)
+        return bool(found["status"]["observedGeneration"] == found["metadata"]["generation"])
+
+    eventually(seen, "a status of the operator's", HEARD_SECONDS)
+    assert "the watch of bindings ended" not in nodes.lab.kubectl("-n", HOME, "logs", pod, "--tail=-1")
 
 
 @pytest.mark.usefixtures("operator")
@@ -104,6 +107,7 @@ def test_a_leader_whose_process_dies_leads_again_in_its_container(nodes: RealNod
     nodes.lab.kubectl("-n", HOME, "rollout", "restart", "deployment/voicekeys-operator")
     nodes.lab.kubectl("-n", HOME, "rollout", "status", "deployment/voicekeys-operator", "--timeout=120s")
     pod, before = eventually(lambda: leader(nodes), "a leader", 60) or ("", "")
+    time.sleep(STEADY_SECONDS)  # one that did not last would leave the Lease to the other replica
     began = time.monotonic()
     os.kill(process_of(pod), signal.SIGKILL)
     eventually(lambda: holder(nodes) != before, "the Lease is held anew", LEADS_AGAIN_SECONDS)
@@ -111,28 +115,3 @@ def test_a_leader_whose_process_dies_leads_again_in_its_container(nodes: RealNod
     after = holder(nodes)
     assert after.rpartition("_")[0] == before.rpartition("_")[0], "another pod took the Lease"
     print(f"leads again after {took:.1f} s")
-
-
-def leader(nodes: RealNodes) -> tuple[str, str] | None:
-    """The pod that leads and is to stay, and who holds the Lease."""
-    path = f"/api/v1/namespaces/{HOME}/pods?labelSelector=voicekeys.dev%2Fleader%3Dtrue"
-    metadata = [one["metadata"] for one in nodes.lab.api("GET", path)["items"]]
-    names = [str(one["name"]) for one in metadata if "deletionTimestamp" not in one]
-    held = holder(nodes)
-    return next(((name, held) for name in names if held.startswith(f"{name}_")), None)
-
-
-def holder(nodes: RealNodes) -> str:
-    """Who holds the operator's Lease."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases/voicekeys-operator"
-    return str(nodes.lab.api("GET", path)["spec"]["holderIdentity"])
-
-
-def process_of(pod: str) -> int:
-    """The process of an operator's pod, by this machine's number."""
-    wanted = f"VOICEKEYS_POD_NAME={pod}".encode()
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
-                return int(folder.name)
-    raise AssertionError(f"no process of {pod}")

@@ -2,8 +2,9 @@
 
 It tells a witness (`WITNESS=host:port`, by UDP) of its start with the key that it got, of each call's end, of SIGTERM,
 and that it is alive. Each answer has the number of live calls, as JSON; that of `/idle` is 409 while there are any.
-`/block/SECONDS` blocks its event loop. `REFUSES=<key>`: with that key it does not start; `DEAF=1`: it serves no drain
-contract; `MAX_CALL=<seconds>`: an older call counts as leaked.
+`/block/SECONDS` blocks its event loop. `REFUSES=<key>`: with that key it does not start; `SLOW=<key>`: with that one it
+takes long to; `DEAF=1`: it serves no drain contract; `MAX_CALL=<seconds>`: an older call counts as leaked. `OWN=1`: it
+does without the library, takes no more calls after SIGTERM, and ends with its last one, or at a second SIGTERM at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from voicekeys import agent
 
 PORT = 8080
 BEAT = 0.1
+SLOW_SECONDS = 15
 
 
 class Line:
@@ -29,6 +31,8 @@ class Line:
     def __init__(self) -> None:
         self.calls: dict[str, Any] = {}
         self.ended = asyncio.Event()
+        self.own = bool(os.environ.get("OWN"))
+        self.leaving = False
         host, _, port = os.environ["WITNESS"].rpartition(":")
         self.witness = (host, int(port))
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -43,7 +47,10 @@ class Line:
             print(event, error, flush=True)
 
     def on_term(self) -> None:
-        """SIGTERM, when the guard hands it on."""
+        """SIGTERM, when the guard hands it on; without one, as soon as it may end."""
+        if self.own and self.calls and not self.leaving:
+            self.leaving = True
+            return
         self.tell("sigterm")
         self.ended.set()
 
@@ -64,7 +71,11 @@ class Line:
 
     def do(self, verb: str, what: str) -> int:
         """Begin or end a call, or have a fault; return the HTTP status."""
-        if verb == "begin":
+        if verb == "begin" and self.leaving:
+            return 503
+        if verb == "begin" and self.own:
+            self.calls[what] = None
+        elif verb == "begin":
             call = agent.call(what, max_call=float(os.environ.get("MAX_CALL", "3600")))
             try:
                 call.begin()
@@ -72,8 +83,11 @@ class Line:
                 return 503
             self.calls[what] = call
         elif verb == "end" and what in self.calls:
-            self.calls.pop(what).end()
+            if call := self.calls.pop(what):
+                call.end()
             self.tell("call-ended", call=what)
+            if self.leaving and not self.calls:
+                self.on_term()
         elif verb == "block":
             asyncio.get_running_loop().call_later(0.05, time.sleep, float(what))
         elif verb == "idle" and self.calls:
@@ -87,7 +101,9 @@ class Line:
             print("this key is no good", flush=True)
             sys.exit(1)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.on_term)
-        if not os.environ.get("DEAF"):
+        if key and key == os.environ.get("SLOW"):
+            await asyncio.sleep(SLOW_SECONDS)
+        if not os.environ.get("DEAF") and not self.own:
             agent.serve()
             agent.guard()
         server = await asyncio.start_server(self.serve, "0.0.0.0", PORT)
