@@ -64,11 +64,12 @@ def test_the_process_needs_no_name_of_its_user(lab: Lab, tmp_path: Path) -> None
     operator = Operator(lab, "nobody")
     operator.env |= dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
     operator.env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), operator.env["PYTHONPATH"]])
-    operator.start()
-    world = World(lab, operator)
-    world.put()
-    world.bind()
-    world.ready(version=1)
-    world.close()
-    operator.kill()
+    try:
+        world = World(lab, operator.start())
+        world.put()
+        world.bind()
+        world.ready(version=1)
+        world.close()
+    finally:
+        operator.kill()
     assert not [line for line in operator.logs() if line["event"] == "the watch of bindings ended, starts again"]
