@@ -36,7 +36,7 @@ def clone(tmp_path: Path) -> Path:
     # Nothing is missing here, so nothing gets installed.
     for name, text in {
         "python3": VENV,
-        **dict.fromkeys(["git", "curl", "openssl", "promtool", "sipp"], "#!/bin/sh\n"),
+        **dict.fromkeys(["git", "curl", "openssl", "promtool", "sipp", "haproxy"], "#!/bin/sh\n"),
     }.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)

@@ -31,9 +31,9 @@ def holder(nodes: RealNodes) -> str:
     return str(nodes.lab.api("GET", path)["spec"]["holderIdentity"])
 
 
-def process_of(pod: str) -> int:
-    """The process of an operator's pod, by this machine's number."""
-    wanted = f"VOICEKEYS_POD_NAME={pod}".encode()
+def process_of(pod: str, variable: str = "VOICEKEYS_POD_NAME") -> int:
+    """The process, by this machine's number, whose environment has a pod's name in a variable: the operator's."""
+    wanted = f"{variable}={pod}".encode()
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it has ended meanwhile
             if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
