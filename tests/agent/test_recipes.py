@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTLE = "0.1"
+WEBSOCKETS = [
+    ("uvicorn_websocket.py", "media"),
+    ("fastapi_websocket.py", "media"),
+    ("aiohttp_websocket.py", "media"),
+    ("pipecat_bot.py", "ws"),
+]
 
 
 class Recipe:
@@ -56,9 +62,7 @@ async def dial(recipe: Recipe, path: str) -> ClientConnection:
     raise AssertionError(f"nobody answers: {recipe.program.said()}")
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), [("uvicorn_websocket.py", "media"), ("aiohttp_websocket.py", "media"), ("pipecat_bot.py", "ws")]
-)
+@pytest.mark.parametrize(("name", "path"), WEBSOCKETS)
 async def test_a_websocket_agent_drains_as_a_kubelet_does_it(name: str, path: str) -> None:
     """PreStop holds; SIGTERM comes when it has answered; nothing is cut, and the process ends at once."""
     for recipe in start(name):
@@ -78,9 +82,7 @@ async def test_a_websocket_agent_drains_as_a_kubelet_does_it(name: str, path: st
         assert code in {0, -signal.SIGTERM}
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), [("uvicorn_websocket.py", "media"), ("aiohttp_websocket.py", "media"), ("pipecat_bot.py", "ws")]
-)
+@pytest.mark.parametrize(("name", "path"), WEBSOCKETS)
 async def test_a_websocket_agent_outlives_sigterm_without_any_hook(name: str, path: str) -> None:
     for recipe in start(name):
         call = await dial(recipe, path)

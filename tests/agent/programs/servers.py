@@ -9,7 +9,8 @@ import asyncio
 import os
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 from hypercorn.asyncio import serve
@@ -20,7 +21,7 @@ from starlette.routing import WebSocketRoute
 from voicekeys import agent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.websockets import WebSocket
 
@@ -51,8 +52,8 @@ def application() -> agent.CallMiddleware:
     return agent.CallMiddleware(app, guard=when == "middleware", accept_to_refuse=bool(os.environ.get("ACCEPT")))
 
 
-def run_uvicorn() -> None:
-    uvicorn.run(application(), port=port, log_level="warning", loop="asyncio")
+def run_uvicorn(loop: Literal["asyncio", "uvloop"] = "asyncio") -> None:
+    uvicorn.run(application(), port=port, log_level="warning", loop=loop)
 
 
 def run_hypercorn() -> None:
@@ -64,4 +65,9 @@ def run_hypercorn() -> None:
 
 if when == "before":
     guard()
-{"uvicorn": run_uvicorn, "hypercorn": run_hypercorn}[server]()
+servers: dict[str, Callable[[], None]] = {
+    "uvicorn": run_uvicorn,
+    "uvloop": partial(run_uvicorn, "uvloop"),
+    "hypercorn": run_hypercorn,
+}
+servers[server]()
