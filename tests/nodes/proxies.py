@@ -13,9 +13,12 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from tests.lab.nodes import oci
 from tests.nodes import pods
-from tests.nodes.lines import KEY, NAME, Lines
+from tests.nodes.lines import KEY, LONGEST_CALL, NAME, Lines
+from tests.reconcilers.harness import ROOT
 
 if TYPE_CHECKING:
     from tests.nodes.pods import Object
@@ -23,11 +26,6 @@ if TYPE_CHECKING:
 IMAGE = "voicekeys.lab/haproxy:1"
 MEDIA, METRICS = 5000, 8404
 NAME_VARIABLE = "PROXY_POD_NAME"
-DRAIN = {
-    "mode": "Gauge",
-    "port": METRICS,
-    "gauge": {"path": "/metrics", "metric": 'haproxy_frontend_current_sessions{proxy="media"}'},
-}
 CONFIGURATION = f"""\
 defaults
   timeout connect 5s
@@ -66,6 +64,13 @@ def image(folder: Path) -> Path:
     layer = oci.write_layer(files, folder / "haproxy-layer.tar")
     made = oci.Image(IMAGE, [layer], [*start, "-db", "-f", "/haproxy/haproxy.cfg"])
     return oci.write_archive(made, folder / "haproxy.tar")
+
+
+def drain() -> Object:
+    """Read how it drains from the example for people."""
+    _, binding = yaml.safe_load_all((ROOT / "deploy/examples/agents/gauge/haproxy.yaml").read_text())
+    found: Object = binding["spec"]["agents"][0]["drain"]
+    return found | {"maxCallDuration": LONGEST_CALL}
 
 
 class Proxies(Lines):

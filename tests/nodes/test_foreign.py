@@ -33,7 +33,7 @@ def haproxy(nodes: RealNodes, witness: Witness, tmp_path_factory: pytest.TempPat
     """HAProxy as an agent."""
     folder: Path = tmp_path_factory.mktemp("haproxy")
     nodes.load(proxies.image(folder))
-    return Proxies(Stage(nodes, witness, nodes.lab.make_namespace("foreign")), replicas=1, drain=proxies.DRAIN)
+    return Proxies(Stage(nodes, witness, nodes.lab.make_namespace("foreign")), replicas=1, drain=proxies.drain())
 
 
 def test_its_calls_outlive_the_change_of_its_key(haproxy: Proxies) -> None:

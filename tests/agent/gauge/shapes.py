@@ -112,6 +112,16 @@ def node_prom_client(calls: int) -> str:
     )
 
 
+def haproxy(calls: int) -> str:
+    """HAProxy 2.6, service prometheus-exporter: a series for each proxy."""
+    return (
+        "# HELP haproxy_frontend_current_sessions Number of current sessions on the frontend, backend or server\n"
+        "# TYPE haproxy_frontend_current_sessions gauge\n"
+        f'haproxy_frontend_current_sessions{{proxy="media"}} {calls}\n'
+        'haproxy_frontend_current_sessions{proxy="metrics"} 1\n'
+    )
+
+
 SYSTEMS = {
     "freeswitch": Shape(
         "/txtapi/show?channels%20count%20as%20json",
@@ -129,5 +139,6 @@ SYSTEMS = {
     "jitsi-videobridge": Shape("/colibri/stats", jitsi_videobridge, pointer="/conferences"),
     "go-expvar": Shape("/debug/vars", go_expvar, pointer="/calls_active", framing="chunked"),
     "go-promhttp": Shape("/metrics", go_promhttp, metric="voice_calls_active", framing="chunked"),
+    "haproxy": Shape("/metrics", haproxy, metric='haproxy_frontend_current_sessions{proxy="media"}', framing="chunked"),
     "node-prom-client": Shape("/metrics", node_prom_client, metric='voice_calls_active{transport="websocket"}'),
 }
