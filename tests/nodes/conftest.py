@@ -13,6 +13,7 @@ from tests.lab.binaries import find_binaries
 from tests.lab.nodes import RealNodes, images
 from tests.lab.nodes.requirements import BINARIES, missing
 from tests.nodes import lines, pods
+from tests.nodes.footprint import changed, footprint, sysctls
 from tests.nodes.install import overlay
 from tests.nodes.stage import Stage
 from tests.nodes.witness import Witness
@@ -92,11 +93,14 @@ def _prepare(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNodes]:
-    """Two real nodes that have the test agent's image."""
+    """Two real nodes that have the test agent's image; after their end the machine is as it was found."""
+    before, settings = footprint(), sysctls()
     with RealNodes.start(count=2, say=lambda _line: None) as started:
         started.load(pods.image(tmp_path_factory.mktemp("agent"), say=lambda _line: None))
         started.load(lines.image(tmp_path_factory.mktemp("line"), say=lambda _line: None))
         yield started
+    assert footprint() == before
+    assert changed(settings) == {}
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.nodes import RealNodes, cgroups
-from tests.lab.nodes.init import TUNABLES
 from tests.lab.nodes.realnodes import sweep
 from tests.lab.processes import LabError, eventually
 from tests.lab.supervisor import children_of
+from tests.nodes.footprint import changed, footprint, sysctls
 from tests.nodes.pods import DRAIN, probe
 
 if TYPE_CHECKING:
@@ -38,31 +38,6 @@ nodes.lab.kubectl("-n", "left", "wait", "--for=condition=Ready", "pod/p", "--tim
 print("RUNNING", nodes.network.number, nodes.dir, nodes.lab.dir, flush=True)
 time.sleep(600)
 """
-
-
-def footprint() -> dict[str, set[str]]:
-    """What of this machine a lab might change: mounts, interfaces, routes, sysctls, folders of a user's containerd."""
-
-    def said(*argv: str) -> set[str]:
-        return set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines())
-
-    settings = [*TUNABLES, "net/ipv4/ip_forward", "net/netfilter/nf_conntrack_max"]
-    values = {f"{key}={Path('/proc/sys', key).read_text()}" for key in settings if Path("/proc/sys", key).exists()}
-    known = (
-        "/etc/containerd",
-        "/etc/cni",
-        "/var/lib/containerd",
-        "/var/lib/kubelet",
-        "/var/lib/cni",
-        "/run/containerd",
-    )
-    folders = {f"{each} {Path(each).stat().st_mtime if Path(each).exists() else None}" for each in known}
-    return {
-        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
-        "rules": {line for line in said("iptables-save") if not line.startswith("#")},
-        "sysctls": values,
-        "folders": folders,
-    }
 
 
 def of_lab(number: int, *folders: str) -> list[str]:
@@ -92,7 +67,7 @@ def other() -> Iterator[subprocess.Popen[str]]:
 
 def test_a_killed_test_run_leaves_nothing(nodes: RealNodes, other: subprocess.Popen[str]) -> None:
     """Two labs stand side by side; one's test run is killed; the other goes on, and the machine is as before."""
-    before = footprint()
+    before, settings = footprint(), sysctls()
     assert other.stdout is not None
     line = next(line for line in other.stdout if line.startswith("RUNNING"))
     _, number, *folders = line.split()
@@ -103,6 +78,7 @@ def test_a_killed_test_run_leaves_nothing(nodes: RealNodes, other: subprocess.Po
 
     eventually(lambda: not of_lab(int(number), *folders), "the killed lab to be gone", seconds=30)
     assert footprint() == before
+    assert changed(settings) == {}
     assert nodes.is_ready("worker-1")
     assert nodes.is_ready("worker-2")
 
