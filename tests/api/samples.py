@@ -80,6 +80,7 @@ BINDING_STATUS: Final = BindingStatus(
             ),
             unwitnessed=0,
             unarmed=1,
+            hook_patch='{"spec":{"template":{"spec":{"terminationGracePeriodSeconds":1845}}}}',
             forced=1,
             intended_trigger="0a0b0c0d0e0f1011",
             diverged_time=NOW,

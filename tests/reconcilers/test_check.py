@@ -14,6 +14,8 @@ from tests.reconcilers.check import check_binding, check_store, violations
 from voicekeys.api.status import AgentStatus, dump_status
 
 MEND = "write a working key into Vault"
+AGENT = {"kind": "Deployment", "name": "receptionist"}
+PATCH = '{"spec":{"template":{"spec":{}}}}'
 POD = {"uid": "u-a", "name": "receptionist-a"}
 VANISHED = POD | {"vanishedTime": gen.text(gen.NOW)}
 DRAINING = {"id": "v7", "phase": "Draining", "fromVersion": 6, "toVersion": 7, "startedTime": gen.text(gen.NOW)}
@@ -178,6 +180,22 @@ BAD = {
         "the_status_stays_small",
         agent(*({"uid": f"u-{number}", "name": "a" * 50} for number in range(300))),
     ),
+    "a patch for pods that have their hook": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 0, "hookPatch": PATCH}]),
+    ),
+    "a patch that was cut": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 1, "hookPatch": PATCH[:-1]}]),
+    ),
+    "a patch of something else": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 1, "hookPatch": '{"spec":{"replicas":0}}'}]),
+    ),
+    "patches without end": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 1, "hookPatch": PATCH + " " * 8192}]),
+    ),
     "a status that nobody can read": ("the_model_reads_it", rotation(phase="Thinking")),
 }
 
@@ -211,7 +229,10 @@ def test_what_is_half_done_passes_as_such(modifiers: tuple[gen.Modifier, ...]) -
 
 
 def test_a_full_status_is_small_enough() -> None:
-    """16 agents, 10 of them with 6 pods on the old key each, and the restarts of an hour at the default budget."""
+    """16 agents, 10 of them with 6 pods on the old key each, and the restarts of an hour at the default budget.
+
+    Beside them, the patches of manifests have 8 KiB of their own.
+    """
     sample = BINDING_STATUS.agents[0]
     pods = [
         {"uid": f"{number:08d}-0000-0000-0000-000000000000", "name": f"receptionist-{number}-abcde"}

@@ -118,7 +118,7 @@ class Rollouts:
             removed.append(await self._leftovers.of_removed(observed, draft, wanted, status))
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
-        counted = self._settle(observed, draft, known, agents)
+        counted = self._arming.shown(draft, self._settle(observed, draft, known, agents))
         taken = [replace(one, status=counted.get((one.agent.kind, one.agent.name))) for one in taken]
         draft.status = replace(draft.status, agents=tuple(counted.values()))
         self._calls.end_release(observed, draft)
