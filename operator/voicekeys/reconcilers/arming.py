@@ -235,16 +235,24 @@ class Arming:
         Raises:
             ApiError: refused, or the workload changed since it was read.
         """
-        arming = None
-        if self._inject(case) is Inject.TEMPLATE:
-            name, image = case.observed.name.name, case.draft.status.gauge_image
-            template = _template(workload)
-            arming = policy.arming_patch(name, case.agent, template, token=recorded.drain_token, gauge_image=image)
+        arming = self._patch(case, recorded, workload) if self._inject(case) is Inject.TEMPLATE else None
         at = (workload.id, workload.uid, workload.resource_version)
         if arming is None:
             await self._cluster.annotate_template(*at, triggers)
         else:
             await self._cluster.arm_template(*at, arming, triggers)
+
+    def armed(self, case: Case, recorded: AgentStatus) -> Workload:
+        """The workload as its next pods will be: with the gauge, which needs room as well."""
+        if self._inject(case) is Inject.OFF:
+            return case.workload
+        spec = (self._patch(case, recorded, case.workload) or {}).get("spec", {})
+        return replace(case.workload, pod_spec={**case.workload.pod_spec, **spec})
+
+    @staticmethod
+    def _patch(case: Case, recorded: AgentStatus, workload: Workload) -> Mapping[str, Any] | None:
+        name, image = case.observed.name.name, case.draft.status.gauge_image
+        return policy.arming_patch(name, case.agent, _template(workload), token=recorded.drain_token, gauge_image=image)
 
 
 def _token() -> str:

@@ -299,7 +299,8 @@ class Rollouts:
         if frozen is not None:
             return frozen
         quotas = await self._gatherer.quotas(case.observed.name.namespace)
-        return preflight.block(case.workload, secret, quotas, case.surplus(recorded, mine))
+        workload, drains = self._arming.armed(case, recorded), case.agent.drain is not None
+        return preflight.block(workload, secret, quotas, case.surplus(recorded, mine), drains=drains)
 
     async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
         """Record the intent to patch: who is on the old key, the way back."""
