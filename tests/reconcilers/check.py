@@ -240,6 +240,12 @@ def old_pods_add_up(seen: Seen) -> Iterator[str]:
             yield f"old pod {uid} is listed {count} times"
 
 
+def the_oldest_call_is_on_an_old_pod(seen: Seen) -> Iterator[str]:
+    for agent in seen.agents:
+        if "oldestCallTime" in agent and not agent.get("oldPods"):
+            yield f"{agent['name']} has a call since {agent['oldestCallTime']}, but no pod on an older key"
+
+
 def calls_drained_follows_the_old_pods(seen: Seen) -> Iterator[str]:
     if not seen.finished or not seen.one("CallsDrained"):
         return
@@ -299,6 +305,7 @@ RULES: Final[tuple[Callable[[Seen], Iterator[str]], ...]] = (
     ready_has_no_rollout_in_flight,
     suspended_follows_the_spec,
     old_pods_add_up,
+    the_oldest_call_is_on_an_old_pod,
     calls_drained_follows_the_old_pods,
     the_status_stays_small,
     a_patch_is_there_to_commit,

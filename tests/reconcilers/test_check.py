@@ -173,6 +173,10 @@ BAD = {
     "a count that is not the pods'": ("old_pods_add_up", agent(POD), DRAINED_NOT, rotation(pods=3, podsOnOldKey=2)),
     "more pods left than there were": ("old_pods_add_up", agent(POD), DRAINED_NOT, rotation(pods=0, podsOnOldKey=1)),
     "a pod twice": ("old_pods_add_up", agent(POD, POD), DRAINED_NOT, rotation(pods=2, podsOnOldKey=2)),
+    "a call on no pod": (
+        "the_oldest_call_is_on_an_old_pod",
+        gen.put("status.agents", [AGENT | {"oldestCallTime": gen.text(gen.NOW)}]),
+    ),
     "drained, with a pod left": ("calls_drained_follows_the_old_pods", agent(POD), rotation(pods=1, podsOnOldKey=1)),
     "not drained, with no pod left": ("calls_drained_follows_the_old_pods", DRAINED_NOT),
     "drained, with a pod that vanished": ("calls_drained_follows_the_old_pods", agent(VANISHED)),
@@ -244,6 +248,8 @@ def test_a_full_status_is_small_enough() -> None:
         del one["intendedTrigger"], one["divergedTime"]  # they go when the template is patched, which brings old pods
     for one in agents[:10]:
         one["oldPods"] = [pod | {"deadline": gen.text(gen.NOW), "node": "node-1", "graceSeconds": 1800} for pod in pods]
+    for one in agents[10:]:
+        del one["oldPods"], one["oldestCallTime"]
     obj = gen.ready_binding(gen.put("status.agents", agents))
     assert not list(check.the_status_stays_small(check.Seen(obj, finished=True)))
 

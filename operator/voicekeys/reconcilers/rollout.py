@@ -15,6 +15,7 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
+from voicekeys.policies.sights import NOTHING
 from voicekeys.reconcilers.calls import PROBED, frozen_block
 from voicekeys.reconcilers.case import (
     Case,
@@ -135,15 +136,15 @@ class Rollouts:
         before: Mapping[tuple[AgentKind, str], AgentStatus],
         after: Sequence[AgentStatus],
     ) -> dict[tuple[AgentKind, str], AgentStatus]:
-        """Count the calls of pods that have ended, and give back the turns of what is done, or gone."""
+        """Count the calls of pods that have ended, and note the oldest of the others; give back turns that are over."""
         now = {(status.kind, status.name): status for status in after}
         for key in {**before, **now}:
             workload = WorkloadId(key[0].value, observed.name.namespace, key[1])
             self._turns.settle(observed.name, observed.record.store, workload, now.get(key))
-            cut = self._calls.count(observed, draft, before[key], now.get(key)) if key in before else 0
-            if cut and key in now:
-                now[key] = replace(now[key], forced=min((now[key].forced or 0) + cut, rotation.MOST))
-        return now
+            ended = self._calls.count(observed, draft, before[key], now.get(key)) if key in before else NOTHING
+            if key in now:
+                now[key] = rotation.tallied(now[key], ended)
+        return {key: replace(status, oldest_call_time=self._calls.oldest(status)) for key, status in now.items()}
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
         token = status.drain_token if status is not None else None
