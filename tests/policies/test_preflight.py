@@ -41,8 +41,8 @@ BLOCKS = {
         [FULL],
         Verdict(
             "QuotaExceeded",
-            f"{ID} needs room for 1 more pod(s) while it restarts, but ResourceQuota team has only 0 of pods left: "
-            "raise it, or lower maxSurge",
+            f"{ID} needs room for 1 more pod(s) while it restarts: that is 1 of pods, but ResourceQuota team has only "
+            "0 of 3 left: raise it to 4, or lower maxSurge",
         ),
     ),
     "without a surge a full quota is no matter": (
@@ -59,6 +59,58 @@ BLOCKS = {
 @pytest.mark.parametrize(("workload", "quotas", "verdict"), BLOCKS.values(), ids=BLOCKS)
 def test_block(workload: Workload, quotas: list[dict[str, Any]], verdict: Verdict | None) -> None:
     assert preflight.block(workload, SECRET, quotas) == verdict
+
+
+NO_SURGE = gen.strategy("RollingUpdate", maxSurge=0, maxUnavailable=1)
+EXTRA = {
+    "Deployment": (gen.deployment(), 1, 3),
+    "Deployment without a surge": (gen.deployment(NO_SURGE), 0, 3),
+    "Deployment of eight, as it is by default": (gen.deployment(gen.strategy("RollingUpdate"), gen.replicas(8)), 2, 8),
+    "Deployment of no pod": (gen.deployment(gen.replicas(0)), 1, 0),
+    "StatefulSet": (gen.stateful_set(), 0, 0),
+    "DaemonSet": (gen.daemon_set(), 0, 0),
+    "DaemonSet with a surge": (
+        gen.daemon_set(gen.strategy("RollingUpdate", maxSurge=1, maxUnavailable=0), gen.replicas(5)),
+        1,
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize(("workload", "without", "with_calls"), EXTRA.values(), ids=EXTRA)
+def test_the_most_pods_beside_those_that_are_there(workload: Workload, without: int, with_calls: int) -> None:
+    assert preflight.most_extra(workload, drains=False) == without
+    assert preflight.most_extra(workload, drains=True) == with_calls
+
+
+def _quota(hard: Any, used: Any, resource: str = "pods") -> list[dict[str, Any]]:
+    return [{"metadata": {"name": "team"}, "status": {"hard": {resource: hard}, "used": {resource: used}}}]
+
+
+ROOM = {
+    "for the surge alone": (_quota(5, 3), 0, "3 of pods, but ResourceQuota team has only 2 of 5 left: raise it to 6"),
+    "for all of them": (_quota(6, 3), 0, None),
+    "for all but the one that makes room": (_quota(6, 4), 1, None),
+    "while a change before still drains": (_quota(8, 6), 0, "only 2 of 8 left: raise it to 9"),
+    "of cpu": (
+        _quota("1", "750m", "requests.cpu"),
+        0,
+        "0.75 of requests.cpu, but ResourceQuota team has only 0.25 of 1 left: raise it to 1.5",
+    ),
+}
+
+
+@pytest.mark.parametrize(("quotas", "there", "words"), ROOM.values(), ids=ROOM)
+def test_room_for_every_old_pod_beside_every_new_one(
+    quotas: list[dict[str, Any]], there: int, words: str | None
+) -> None:
+    reader = [{"name": "agent", "env": [reads(SECRET)], "resources": {"requests": {"cpu": "250m"}}}]
+    found = preflight.block(gen.deployment(gen.pod_spec(containers=reader)), SECRET, quotas, there, drains=True)
+    assert (found is None) == (words is None)
+    if found is not None:
+        assert found.reason == "QuotaExceeded"
+        assert (words or "") in found.message
+        assert "maxSurge" not in found.message
 
 
 def reads(name: str) -> dict[str, Any]:

@@ -59,14 +59,17 @@ QUOTAS = {
     "no quota": ([], None),
     "one that nobody has counted yet": ([{"metadata": {"name": "team"}}], None),
     "room for all": ([quota({"pods": "10"}, {"pods": "8"})], None),
-    "room for one only": ([quota({"pods": "10"}, {"pods": "9"})], Shortage("team", "pods", Decimal(1))),
+    "room for one only": (
+        [quota({"pods": "10"}, {"pods": "9"})],
+        Shortage("team", "pods", Decimal(1), Decimal(2), Decimal(10)),
+    ),
     "cpu is short": (
         [quota({"pods": "10", "requests.cpu": "1"}, {"requests.cpu": "900m"})],
-        Shortage("team", "requests.cpu", Decimal("0.1")),
+        Shortage("team", "requests.cpu", Decimal("0.1"), Decimal("0.2"), Decimal(1)),
     ),
     "the second one is short": (
         [quota({"pods": "10"}, {}), quota({"count/pods": "1"}, {})],
-        Shortage("team", "count/pods", Decimal(1)),
+        Shortage("team", "count/pods", Decimal(1), Decimal(2), Decimal(1)),
     ),
     "what a pod does not need may be overdrawn": ([quota({"services": "1"}, {"services": "2"})], None),
     "a scoped quota is not ours to judge": ([quota({"pods": "1"}, {"pods": "1"}, scopes=["BestEffort"])], None),

@@ -28,6 +28,7 @@ from voicekeys.api.status import (
 from voicekeys.model.digest import UNKNOWN_DIGEST
 from voicekeys.policies import rotation as policy
 from voicekeys.policies.rotation import TRANSITIONS, Event
+from voicekeys.policies.sights import NOTHING, Ended
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,22 @@ def test_the_history_keeps_the_last_five() -> None:
     assert [one.id for one in status.history] == ["v3", "v4", "v5", "v6", "v7"]
     assert len(status.history) == MAX_HISTORY
     assert status.history[0].pods == 0
+
+
+def test_calls_are_counted_for_the_change_in_which_their_pods_end() -> None:
+    agents = [AgentStatus(AgentKind.DEPLOYMENT, name) for name in ("a", "b", "c")]
+    first = policy.tallied(policy.tallied(agents[0], Ended(5, 0, 1)), Ended(1, 1, 0).plus(Ended(1, 0, 0)))
+    assert (first.completed, first.forced, first.aborted) == (7, 1, 1)
+    second = policy.tallied(agents[1], Ended(2**40, 0, 0))
+    assert second.completed == policy.MOST
+    assert policy.tallied(agents[2], NOTHING) == agents[2]
+
+    status = policy.ended(
+        replace(QUIET, rotation=IN_FLIGHT, agents=(first, second, agents[2])), Outcome.COMPLETED, gen.NOW
+    )
+    (entry,) = status.history
+    assert (entry.completed, entry.forced, entry.aborted) == (policy.MOST, 1, 1)
+    assert status.agents == tuple(agents)
 
 
 def test_nothing_ends_where_nothing_began() -> None:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.lab.kstatus import compute
 from voicekeys.api.conditions import BINDING_CONDITIONS, STORE_CONDITIONS, Polarity
-from voicekeys.api.status import parse_binding_status, parse_store_status
+from voicekeys.api.status import MAX_HOOK_PATCH, parse_binding_status, parse_store_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-MAX_STATUS_BYTES: Final = 18 * 1024
+MAX_STATUS_BYTES: Final = 18 * 1024  # beside the patches to commit, which have a bound of their own
 MAX_MESSAGE: Final = 1024
 _CAMEL_CASE: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
 _ADVICE: Final = re.compile(
@@ -77,8 +77,12 @@ class Seen:
         return self.held(kind) == "True"
 
     @property
+    def agents(self) -> list[Mapping[str, Any]]:
+        return self.status.get("agents") or []
+
+    @property
     def old_pods(self) -> list[Mapping[str, Any]]:
-        return [pod for agent in self.status.get("agents") or [] for pod in agent.get("oldPods") or []]
+        return [pod for agent in self.agents for pod in agent.get("oldPods") or []]
 
 
 # ---- what kstatus wants
@@ -236,6 +240,12 @@ def old_pods_add_up(seen: Seen) -> Iterator[str]:
             yield f"old pod {uid} is listed {count} times"
 
 
+def the_oldest_call_is_on_an_old_pod(seen: Seen) -> Iterator[str]:
+    for agent in seen.agents:
+        if "oldestCallTime" in agent and not agent.get("oldPods"):
+            yield f"{agent['name']} has a call since {agent['oldestCallTime']}, but no pod on an older key"
+
+
 def calls_drained_follows_the_old_pods(seen: Seen) -> Iterator[str]:
     if not seen.finished or not seen.one("CallsDrained"):
         return
@@ -248,9 +258,26 @@ def calls_drained_follows_the_old_pods(seen: Seen) -> Iterator[str]:
 
 
 def the_status_stays_small(seen: Seen) -> Iterator[str]:
-    size = len(json.dumps(seen.status, separators=(",", ":")))
+    patches = sum(len(json.dumps(agent.get("hookPatch", ""), ensure_ascii=False)) for agent in seen.agents)
+    size = len(json.dumps(seen.status, separators=(",", ":"), ensure_ascii=False)) - patches
     if size >= MAX_STATUS_BYTES:
         yield f"the status has {size} bytes"
+
+
+def a_patch_is_there_to_commit(seen: Seen) -> Iterator[str]:
+    """Pods have to be without a hook for it, and it can be parsed: whole, and of a pod template alone."""
+    shown = [agent for agent in seen.agents if "hookPatch" in agent]
+    if sum(len(agent["hookPatch"]) for agent in shown) > MAX_HOOK_PATCH:
+        yield f"patches have more than {MAX_HOOK_PATCH} characters"
+    for agent in shown:
+        if not agent.get("unarmed"):
+            yield f"{agent['name']} has a patch, but no unarmed pod"
+        try:
+            whole = set(json.loads(agent["hookPatch"])["spec"]) == {"template"}
+        except (ValueError, LookupError, TypeError):
+            whole = False
+        if not whole:
+            yield f"the patch of {agent['name']} is none of a pod template: {agent['hookPatch']}"
 
 
 def the_model_reads_it(seen: Seen) -> Iterator[str]:
@@ -278,8 +305,10 @@ RULES: Final[tuple[Callable[[Seen], Iterator[str]], ...]] = (
     ready_has_no_rollout_in_flight,
     suspended_follows_the_spec,
     old_pods_add_up,
+    the_oldest_call_is_on_an_old_pod,
     calls_drained_follows_the_old_pods,
     the_status_stays_small,
+    a_patch_is_there_to_commit,
     the_model_reads_it,
 )
 

@@ -14,6 +14,8 @@ from tests.reconcilers.check import check_binding, check_store, violations
 from voicekeys.api.status import AgentStatus, dump_status
 
 MEND = "write a working key into Vault"
+AGENT = {"kind": "Deployment", "name": "receptionist"}
+PATCH = '{"spec":{"template":{"spec":{}}}}'
 POD = {"uid": "u-a", "name": "receptionist-a"}
 VANISHED = POD | {"vanishedTime": gen.text(gen.NOW)}
 DRAINING = {"id": "v7", "phase": "Draining", "fromVersion": 6, "toVersion": 7, "startedTime": gen.text(gen.NOW)}
@@ -171,12 +173,32 @@ BAD = {
     "a count that is not the pods'": ("old_pods_add_up", agent(POD), DRAINED_NOT, rotation(pods=3, podsOnOldKey=2)),
     "more pods left than there were": ("old_pods_add_up", agent(POD), DRAINED_NOT, rotation(pods=0, podsOnOldKey=1)),
     "a pod twice": ("old_pods_add_up", agent(POD, POD), DRAINED_NOT, rotation(pods=2, podsOnOldKey=2)),
+    "a call on no pod": (
+        "the_oldest_call_is_on_an_old_pod",
+        gen.put("status.agents", [AGENT | {"oldestCallTime": gen.text(gen.NOW)}]),
+    ),
     "drained, with a pod left": ("calls_drained_follows_the_old_pods", agent(POD), rotation(pods=1, podsOnOldKey=1)),
     "not drained, with no pod left": ("calls_drained_follows_the_old_pods", DRAINED_NOT),
     "drained, with a pod that vanished": ("calls_drained_follows_the_old_pods", agent(VANISHED)),
     "a status that grew": (
         "the_status_stays_small",
         agent(*({"uid": f"u-{number}", "name": "a" * 50} for number in range(300))),
+    ),
+    "a patch for pods that have their hook": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 0, "hookPatch": PATCH}]),
+    ),
+    "a patch that was cut": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 1, "hookPatch": PATCH[:-1]}]),
+    ),
+    "a patch of something else": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 1, "hookPatch": '{"spec":{"replicas":0}}'}]),
+    ),
+    "patches without end": (
+        "a_patch_is_there_to_commit",
+        gen.put("status.agents", [AGENT | {"unarmed": 1, "hookPatch": PATCH + " " * 8192}]),
     ),
     "a status that nobody can read": ("the_model_reads_it", rotation(phase="Thinking")),
 }
@@ -211,7 +233,10 @@ def test_what_is_half_done_passes_as_such(modifiers: tuple[gen.Modifier, ...]) -
 
 
 def test_a_full_status_is_small_enough() -> None:
-    """16 agents, 10 of them with 6 pods on the old key each, and the restarts of an hour at the default budget."""
+    """16 agents, 10 of them with 6 pods on the old key each, and the restarts of an hour at the default budget.
+
+    Beside them, the patches of manifests have 8 KiB of their own.
+    """
     sample = BINDING_STATUS.agents[0]
     pods = [
         {"uid": f"{number:08d}-0000-0000-0000-000000000000", "name": f"receptionist-{number}-abcde"}
@@ -223,6 +248,8 @@ def test_a_full_status_is_small_enough() -> None:
         del one["intendedTrigger"], one["divergedTime"]  # they go when the template is patched, which brings old pods
     for one in agents[:10]:
         one["oldPods"] = [pod | {"deadline": gen.text(gen.NOW), "node": "node-1", "graceSeconds": 1800} for pod in pods]
+    for one in agents[10:]:
+        del one["oldPods"], one["oldestCallTime"]
     obj = gen.ready_binding(gen.put("status.agents", agents))
     assert not list(check.the_status_stays_small(check.Seen(obj, finished=True)))
 

@@ -25,6 +25,7 @@ class Serving:
         closed: whether nobody listens at its port.
         complete: whether every process has reported.
         checks_token: whether it refuses a wrong token.
+        oldest_seconds: how long the oldest of its calls lasts.
     """
 
     calls: int = 0
@@ -34,6 +35,8 @@ class Serving:
     checks_token: bool = True
     completed: int = 0
     forced: int = 0
+    aborted: int = 0
+    oldest_seconds: float | None = 1.0
     revision: int = 1
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -78,17 +81,17 @@ class Agents:
 
     @staticmethod
     def _report(serving: Serving) -> CallsReport:
-        started = serving.calls + serving.completed + serving.forced
+        started = serving.calls + serving.completed + serving.forced + serving.aborted
         return CallsReport(
             instance="one",
             revision=serving.revision,
             state=serving.state,
             cordoned=False,
             active=serving.calls,
-            oldest_seconds=1.0 if serving.calls else None,
+            oldest_seconds=serving.oldest_seconds if serving.calls else None,
             complete=serving.complete,
             leaked=0,
-            tally=Tally(started, serving.completed, 0, serving.forced, 0),
+            tally=Tally(started, serving.completed, 0, serving.forced, serving.aborted),
             checks_token=serving.checks_token,
         )
 

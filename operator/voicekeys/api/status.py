@@ -25,6 +25,10 @@ MAX_HISTORY: Final = 5
 MAX_RESTARTS: Final = 60
 """Restart times that a status keeps for each agent: the restart budget of one hour reads them."""
 
+MAX_HOOK_PATCH: Final = 8192
+"""Characters of all patches in a status together, each of which may be so long: a gauge with every setting at its
+longest, in a pod of 16 containers with the longest names, needs 6,600."""
+
 NO_GENERATION: Final = -1
 """``observedGeneration`` of an object that no operator has seen: kstatus takes a status-less object for current."""
 
@@ -138,8 +142,10 @@ class AgentStatus:
     the same of ``previous_digest``. ``strips`` counts how often somebody took the trigger off during the change in
     flight.
     ``unwitnessed`` counts pods of the change in flight that vanished unseen and whose deadline has long passed,
-    ``forced`` the calls that were live when its pods ended. ``unarmed`` are the pods that had no drain hook when they
-    were counted last.
+    ``forced`` the calls that were live when its pods ended; ``completed`` and ``aborted`` ended before, by themselves
+    or with a process of their pod. All three are counted when a pod's end is recorded. ``oldest_call_time`` is since
+    when the oldest call on ``old_pods`` lasts. ``unarmed`` are the pods that had no drain hook when they
+    were counted last, ``hook_patch`` is what the manifest lacks for them: where the operator may not write it.
     ``drain_token`` is what a request for a drain has to carry: left out of ``repr``, so that no log has it.
     """
 
@@ -158,7 +164,11 @@ class AgentStatus:
     old_pods: tuple[OldPod, ...] = ()
     unwitnessed: int | None = None
     unarmed: int | None = None
+    hook_patch: str | None = None
+    completed: int | None = None
     forced: int | None = None
+    aborted: int | None = None
+    oldest_call_time: Time | None = None
     intended_trigger: str | None = None
     diverged_time: Time | None = None
     previous_diverged_time: Time | None = None
@@ -188,7 +198,9 @@ class HistoryEntry:
     outcome: Outcome
     pods: int
     unwitnessed: int
+    completed: int | None = None
     forced: int | None = None
+    aborted: int | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+PLACEHOLDER: Final = "the agent's own drain token"
+"""Stands where a manifest's hook has to carry the token that the agent has already."""
+
 _GAUGE_RESOURCES: Final = {"cpu": "100m", "memory": "128Mi"}
 """Of the sidecar, as requests and as limits: equal ones leave a pod of class Guaranteed what it is.
 
@@ -76,10 +79,11 @@ def arming_patch(
 def arming_manifest(binding: str, agent: Agent, template: Mapping[str, Any], *, gauge_image: str | None) -> str | None:
     """Return what to add to a manifest by hand (``drain.inject: Off``), in one line; None where all of it is there.
 
-    It is JSON, which YAML takes as it is, and so does ``kubectl patch``.
+    It is JSON, which YAML takes as it is, and a strategic merge patch of the workload, which ``kubectl patch`` takes.
 
     Without a token, which belongs neither into an event nor into a repository: such a hook is open to other pods. Where
-    the manifest has one in its environment, its place in the hook is named.
+    the manifest has one of its own, its place in the hook is named (``PLACEHOLDER``), and so that no API server takes
+    the patch as it is: a hook with a wrong token is refused, which a kubelet takes for the end of the drain (facts K2).
     """
     patch = arming_patch(binding, agent, template, token=None, gauge_image=gauge_image)
     if patch is None:
@@ -89,22 +93,29 @@ def arming_manifest(binding: str, agent: Agent, template: Mapping[str, Any], *, 
         if key in spec:
             before = {one["name"]: one for one in template["spec"].get(key) or ()}
             spec[key] = [added for one in spec[key] if (added := _added(before.get(one["name"]), one)) is not None]
-    return json.dumps({"spec": {"template": patch}})
+    patch["spec"] = {key: value for key, value in spec.items() if value}
+    lacking = {key: value for key, value in patch.items() if value}
+    text = json.dumps({"spec": {"template": lacking}}, ensure_ascii=False, separators=(",", ":"))
+    return text if lacking else None
 
 
 def _added(before: Object | None, after: Object) -> Object | None:
     """Return what a container has got, with its name; a new one as a whole; None for nothing."""
-    if before is None or before == after:
-        return after if before is None else None
+    env = [one for one in after.get("env", []) if one["name"] != TOKEN_ENV]
+    if before is None:
+        return {**after, "env": env}
     hook = pre_stop(after)
     lifecycle = {} if hook is None or pre_stop(before) == hook else {"lifecycle": {"preStop": _without_token(hook)}}
-    added = [one for one in after.get("env", []) if one not in before.get("env", [])]
-    return {"name": after["name"]} | lifecycle | ({"env": added} if added else {})
+    added = [one for one in env if one not in before.get("env", [])]
+    lacking = lifecycle | ({"env": added} if added else {})
+    return {"name": after["name"]} | lacking if lacking else None
 
 
 def _without_token(hook: Mapping[str, Any]) -> Object:
     get = hook.get("httpGet") or {}
-    headers = [{"name": one["name"], "value": f"the value of {TOKEN_ENV}"} for one in get.get("httpHeaders") or ()]
+    # No header may have such a name, so that the API server refuses it.
+    name = f"{TOKEN_HEADER} (write this name alone)"
+    headers = [{"name": name, "value": PLACEHOLDER} for _ in get.get("httpHeaders") or ()]
     return {**hook, "httpGet": {**get, "httpHeaders": headers}} if headers else dict(hook)
 
 

@@ -29,7 +29,12 @@ _MIN_LITERAL = 8  # a shorter key value would match by chance
 
 
 def block(
-    workload: Workload, secret: str, quotas: Sequence[Mapping[str, Any]] | None, extra: int = 0
+    workload: Workload,
+    secret: str,
+    quotas: Sequence[Mapping[str, Any]] | None,
+    extra: int = 0,
+    *,
+    drains: bool = False,
 ) -> Verdict | None:
     """Say why a workload must not be restarted now; None when nothing stands in the way.
 
@@ -38,10 +43,11 @@ def block(
         secret: the Secret's name.
         quotas: the ResourceQuotas of the namespace; None where they are no question, as on the way back: the pods of
             before are there, and those of the refused key make room.
-        extra: pods beyond the wanted ones that an unfinished restart has made already; the next ones take their room.
+        extra: pods that an unfinished restart has made already, and whose room the next ones take.
+        drains: its pods finish their calls before they end.
     """
     amiss = secret_not_used(workload, secret) or _not_rolling_update(workload)
-    return amiss or (_quota_exceeded(workload, quotas, extra) if quotas is not None else None)
+    return amiss or (_quota_exceeded(workload, quotas, extra, drains=drains) if quotas is not None else None)
 
 
 def _containers(pod_spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -160,14 +166,32 @@ def _is_literal_key(name: str, value: str, keys: Sequence[bytes]) -> bool:
     return bool(_SECRET_NAME.search(name) and _KEY_SHAPES.fullmatch(value))
 
 
-def _quota_exceeded(workload: Workload, quotas: Sequence[Mapping[str, Any]], there: int) -> Verdict | None:
+def most_extra(workload: Workload, *, drains: bool) -> int:
+    """How many pods a restart may have beside those that are there when it begins.
+
+    A controller does not count pods that are being deleted against its surge. So where they finish calls, all new pods
+    may run while every old one is still there, and its room is taken (facts K10); unless a new pod waits for the
+    old one's end, as a StatefulSet's does (K23), and a DaemonSet's without a surge.
+    """
+    more, _ = surge(workload)
+    return workload.replicas if drains and (more or workload.id.kind == "Deployment") else more
+
+
+def _quota_exceeded(
+    workload: Workload, quotas: Sequence[Mapping[str, Any]], there: int, *, drains: bool
+) -> Verdict | None:
     """A rollout whose extra pods no quota admits would hang until its timeout: better not to begin."""
-    extra = max(0, surge(workload)[0] - there)
+    extra = max(0, most_extra(workload, drains=drains) - there)
     short = shortage(workload.pod_spec, extra, quotas) if extra else None
     if short is None:
         return None
+    why = ", for every old pod may still have a call when all new ones run" if drains else ""
+    otherwise = "let calls end, or ask for fewer replicas" if drains else "lower maxSurge"
+    need, free, hard, enough = (
+        f"{amount.normalize():f}" for amount in (short.need, short.free, short.hard, short.enough)
+    )
     return Verdict(
         "QuotaExceeded",
-        f"{workload.id} needs room for {extra} more pod(s) while it restarts, but ResourceQuota {short.quota} has only "
-        f"{short.free.normalize():f} of {short.resource} left: raise it, or lower maxSurge",
+        f"{workload.id} needs room for {extra} more pod(s) while it restarts{why}: that is {need} of {short.resource}, "
+        f"but ResourceQuota {short.quota} has only {free} of {hard} left: raise it to {enough}, or {otherwise}",
     )

@@ -16,11 +16,18 @@ _NONE = Decimal(0)
 
 
 class Shortage(NamedTuple):
-    """A quota that has no room: its name, the resource, what is left of it."""
+    """A quota that has no room: its name, the resource, what is left of it, what is needed, what there is in all."""
 
     quota: str
     resource: str
     free: Decimal
+    need: Decimal
+    hard: Decimal
+
+    @property
+    def enough(self) -> Decimal:
+        """What the quota would have to be."""
+        return self.hard - self.free + self.need
 
 
 def shortage(pod_spec: Mapping[str, Any], pods: int, quotas: Sequence[Mapping[str, Any]]) -> Shortage | None:
@@ -38,11 +45,12 @@ def shortage(pod_spec: Mapping[str, Any], pods: int, quotas: Sequence[Mapping[st
             continue
         used = quota.get("status", {}).get("used", {})
         for resource, hard in quota.get("status", {}).get("hard", {}).items():
-            free = parse_quantity(hard) - parse_quantity(used.get(resource, 0))
+            whole = parse_quantity(hard)
+            free = whole - parse_quantity(used.get(resource, 0))
             # As at admission: a quota that is overdrawn already, on what a pod does not need, refuses no pod.
             need = needs.get(resource, _NONE)
             if need and need > free:
-                return Shortage(quota["metadata"]["name"], resource, free)
+                return Shortage(quota["metadata"]["name"], resource, free, need, whole)
     return None
 
 

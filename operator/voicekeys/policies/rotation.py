@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from voicekeys.api.status import AgentStatus, BindingStatus
+    from voicekeys.policies.sights import Ended
 
 
 class Change(Protocol):
@@ -146,6 +147,20 @@ def forced(status: BindingStatus, calls: int, pod: str, now: datetime) -> Bindin
     return replace(status, frozen=Frozen(since, min((before.calls if before is not None else 0) + calls, MOST), pod))
 
 
+def tallied(agent: AgentStatus, ended: Ended) -> AgentStatus:
+    """Add the calls of pods that have ended to those of the change in flight."""
+    return replace(
+        agent,
+        completed=_capped((agent.completed or 0) + ended.completed),
+        forced=_capped((agent.forced or 0) + ended.forced),
+        aborted=_capped((agent.aborted or 0) + ended.aborted),
+    )
+
+
+def _capped(calls: int) -> int | None:
+    return min(calls, MOST) or None
+
+
 def approved(status: BindingStatus) -> BindingStatus:
     """Let restarts begin again."""
     change = status.rotation
@@ -195,9 +210,13 @@ def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStat
         outcome=outcome,
         pods=change.pods or 0,
         unwitnessed=sum(agent.unwitnessed or 0 for agent in status.agents),
-        forced=min(sum(agent.forced or 0 for agent in status.agents), MOST) or None,
+        completed=_capped(sum(agent.completed or 0 for agent in status.agents)),
+        forced=_capped(sum(agent.forced or 0 for agent in status.agents)),
+        aborted=_capped(sum(agent.aborted or 0 for agent in status.agents)),
     )
-    agents = tuple(replace(agent, unwitnessed=None, forced=None) for agent in status.agents)
+    agents = tuple(
+        replace(agent, unwitnessed=None, completed=None, forced=None, aborted=None) for agent in status.agents
+    )
     phase = Phase.IDLE if status.frozen is None else next_phase(Phase.IDLE, Event.FORCED)
     rotation = replace(change, phase=phase, pods_on_old_key=None)
     return replace(status, rotation=rotation, agents=agents, history=(*status.history, entry)[-MAX_HISTORY:])

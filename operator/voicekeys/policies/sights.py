@@ -30,6 +30,10 @@ class Ended(NamedTuple):
     forced: int = 0
     aborted: int = 0
 
+    def plus(self, other: Ended) -> Ended:
+        """Those of two pods together."""
+        return Ended(*(sum(pair) for pair in zip(self, other, strict=True)))
+
 
 NOTHING = Ended()
 

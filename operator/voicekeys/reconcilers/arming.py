@@ -4,7 +4,7 @@
 
     inject Pod        the API server arms each new pod; here: the token of its hook, and what stands in the way
     inject Template   the hook goes into the pod template together with the trigger, so in one restart
-    inject Off        the patch to commit is said, and nothing is written
+    inject Off        the patch to commit is in the status, and nothing is written
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from voicekeys.api.binding import DrainMode, Inject
 from voicekeys.api.conditions import BindingCondition as Is
-from voicekeys.api.names import ARM_ANNOTATION, ARMED_BY_ANNOTATION, TRIGGER_PREFIX
+from voicekeys.api.names import ARMED_BY_ANNOTATION, TRIGGER_PREFIX
 from voicekeys.api.status import AgentStatus
 from voicekeys.model.identity import Name
 from voicekeys.model.verdict import Verdict
 from voicekeys.model.workload import parse_pod
 from voicekeys.policies import arming as policy
 from voicekeys.policies import drain as calls_policy
-from voicekeys.policies import hazards, hooks, preflight
+from voicekeys.policies import hazards, hook_patch, hooks, preflight
 from voicekeys.policies import pods as on_old_key
 from voicekeys.reconcilers.calls import PROBED
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
+    from voicekeys.api.binding import AgentKind
     from voicekeys.api.status import BindingStatus
     from voicekeys.model.identity import WorkloadId
     from voicekeys.model.workload import Pod, Workload
@@ -196,7 +197,7 @@ class Arming:
             return
         for agent, status in with_drain:
             if status.unarmed:
-                draft.false(Is.DRAIN_ARMED, *self._unarmed(observed, status, draft.to_commit.get(agent)))
+                self._told_unarmed(observed, draft, status, draft.to_commit.get(agent))
                 return
         if any(status.unarmed is None for _, status in with_drain):
             draft.unknown(Is.DRAIN_ARMED, "NotCounted", "the pods have not all been seen yet: wait until they run")
@@ -204,17 +205,25 @@ class Arming:
         draft.true(Is.DRAIN_ARMED, "Armed", "every pod waits for its calls before it ends")
 
     @staticmethod
-    def _unarmed(observed: Observed, status: AgentStatus, manifest: str | None) -> Verdict:
-        who = f"{status.kind} {observed.name.namespace}/{status.name}"
-        count = f"{status.unarmed} pod(s) of {who} have no drain hook, or no grace for it: calls are cut when they end"
-        if manifest is not None:
-            return Verdict("ManifestNeedsHook", f"{count}. Add this to the manifest: {manifest}")
-        return Verdict(
-            "UnarmedPods",
-            f"{count}. Roll the workload out once by yourself, when that harms least. Else the next change of the key "
-            f"waits until none of them has a live call; set {ARM_ANNOTATION} of the binding to a new value, and it "
-            "goes on whatever calls they have",
-        )
+    def _told_unarmed(observed: Observed, draft: Draft, status: AgentStatus, lacking: str | None) -> None:
+        who = str(observed.workload_id(status))
+        if lacking is None:
+            draft.false(Is.DRAIN_ARMED, *hook_patch.unarmed(who, status.unarmed or 0))
+            return
+        before = {(one.kind, one.name): one.hook_patch for one in observed.status.agents}
+        if before.get((status.kind, status.name)) != status.hook_patch or not draft.was_told_about(who, Is.DRAIN_ARMED):
+            draft.again.add(Is.DRAIN_ARMED)
+        command = hook_patch.command(observed.name, status, draft.status.agents)
+        draft.false(Is.DRAIN_ARMED, *hook_patch.to_commit(who, status.unarmed or 0, lacking, command))
+
+    @staticmethod
+    def shown(
+        draft: Draft, agents: Mapping[tuple[AgentKind, str], AgentStatus]
+    ) -> dict[tuple[AgentKind, str], AgentStatus]:
+        """Give each agent's status what its manifest lacks, as far as a status has room, and take off what is there."""
+        lacking = {(agent.kind, agent.name): patch for agent, patch in draft.to_commit.items()}
+        fitting = hook_patch.fitting(lacking)
+        return {key: replace(status, hook_patch=fitting.get(key)) for key, status in agents.items()}
 
     # ---- template
 
@@ -237,16 +246,24 @@ class Arming:
         Raises:
             ApiError: refused, or the workload changed since it was read.
         """
-        arming = None
-        if self._inject(case) is Inject.TEMPLATE:
-            name, image = case.observed.name.name, case.draft.status.gauge_image
-            template = _template(workload)
-            arming = policy.arming_patch(name, case.agent, template, token=recorded.drain_token, gauge_image=image)
+        arming = self._patch(case, recorded, workload) if self._inject(case) is Inject.TEMPLATE else None
         at = (workload.id, workload.uid, workload.resource_version)
         if arming is None:
             await self._cluster.annotate_template(*at, triggers)
         else:
             await self._cluster.arm_template(*at, arming, triggers)
+
+    def armed(self, case: Case, recorded: AgentStatus) -> Workload:
+        """The workload as its next pods will be: with the gauge, which needs room as well."""
+        if self._inject(case) is Inject.OFF:
+            return case.workload
+        spec = (self._patch(case, recorded, case.workload) or {}).get("spec", {})
+        return replace(case.workload, pod_spec={**case.workload.pod_spec, **spec})
+
+    @staticmethod
+    def _patch(case: Case, recorded: AgentStatus, workload: Workload) -> Mapping[str, Any] | None:
+        name, image = case.observed.name.name, case.draft.status.gauge_image
+        return policy.arming_patch(name, case.agent, _template(workload), token=recorded.drain_token, gauge_image=image)
 
 
 def _token() -> str:

@@ -20,9 +20,11 @@ from voicekeys.model.verdict import Verdict
 from voicekeys.policies import drain as policy
 from voicekeys.policies import ends, hazards, rotation
 from voicekeys.policies.rollout import Do, Step
+from voicekeys.policies.sights import NOTHING, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from voicekeys.api.binding import Drain
     from voicekeys.api.status import AgentStatus, OldPod
@@ -160,6 +162,14 @@ class Calls:
         workload = observed.workload_id(status)
         return policy.draining_text(str(workload), [policy.Live(pod.name, pod.deadline, sight) for pod, sight in known])
 
+    def oldest(self, status: AgentStatus) -> datetime | None:
+        """Since when the oldest call on the old pods of an agent lasts; as it was while nobody has heard of any yet."""
+        sights = [self._drains.sight(pod.uid) for pod in status.old_pods]
+        heard = [sight for sight in sights if sight is not None and sight.report is not None]
+        if not heard:
+            return status.oldest_call_time if status.old_pods else None
+        return policy.counted(heard).oldest
+
     async def release(self, case: Case, mine: SeenPods) -> None:
         """Act once on the release annotation, if it names a pod of this agent."""
         asked = pending_release(case.observed, case.draft)
@@ -191,27 +201,23 @@ class Calls:
 
     # ---- at the end
 
-    def count(self, observed: Observed, draft: Draft, before: AgentStatus, after: AgentStatus | None) -> int:
-        """Settle the calls of pods that are no longer on the old key because they have ended.
-
-        Returns:
-            How many calls their end has cut.
-        """
+    def count(self, observed: Observed, draft: Draft, before: AgentStatus, after: AgentStatus | None) -> Ended:
+        """Settle the calls of pods that are no longer on the old key because they have ended: how many, and how."""
         workload = observed.workload_id(before)
         left = {pod.uid for pod in after.old_pods} if after is not None else set()
-        forced = 0
+        counts = NOTHING
         for pod in before.old_pods:
             if pod.uid not in left and not self._tracker.is_running(workload, pod.uid):
-                forced += self._end(observed, draft, workload, pod)
-        return forced
+                counts = counts.plus(self._end(observed, draft, workload, pod))
+        return counts
 
-    def _end(self, observed: Observed, draft: Draft, workload: WorkloadId, pod: OldPod) -> int:
+    def _end(self, observed: Observed, draft: Draft, workload: WorkloadId, pod: OldPod) -> Ended:
         """Settle one pod: once, though a status that could not be written has it counted again."""
         settled = self._settled.setdefault(observed.name, {})
         end = settled.get(pod.uid)
         if end is None:
             if self._drains.sight(pod.uid) is None:
-                return 0
+                return NOTHING
             end = self._drains.finish(observed.name, pod.uid, self._tracker.last(workload, pod.uid))
             settled[pod.uid] = end
             text = ends.end_text(pod.name, end)
@@ -220,7 +226,7 @@ class Calls:
                 self._outcome.event(observed.record, "Warning", reason, text)
         if end.forced:
             draft.status = rotation.forced(draft.status, end.forced, pod.name, observed.now)
-        return end.forced
+        return Ended(*end[:3])
 
     def recorded(self, observed: Observed) -> None:
         """Forget the ends that the binding's status has: its old pods are those that it still counts."""

@@ -71,12 +71,15 @@ class Case:
         return [pod for pod in pods if not on_old_key.is_old(pod, self.annotation, trigger)]
 
     def surplus(self, recorded: AgentStatus, mine: SeenPods) -> int:
-        """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready."""
+        """Pods of a restart in flight that make room for the next ones: beyond the wanted number, or not ready.
+
+        Where pods finish their calls, only those make room that never took one.
+        """
         if recorded.patched_time is None:
             return 0
         serving = [pod for pod in self.owned(mine) if pod.serving]
-        new = self.of_template(serving, recorded.trigger or "")
-        return max(len(serving) - self.workload.replicas, sum(1 for pod in new if not pod.ready))
+        unready = sum(1 for pod in self.of_template(serving, recorded.trigger or "") if not pod.ready)
+        return unready if self.agent.drain is not None else max(len(serving) - self.workload.replicas, unready)
 
     def ready_at(self) -> datetime:
         """When every node can read what the Secret holds."""

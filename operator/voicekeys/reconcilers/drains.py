@@ -225,8 +225,7 @@ class Drains:
         if followed is None or binding not in followed.rememberers:
             return ends.end_of(None, None, self._clock.now())
         end = ends.with_release(ends.end_of(followed.sight, last or followed.pod, self._clock.now()), followed.released)
-        counts = self._ended.get(binding, NOTHING)
-        self._ended[binding] = Ended(*(sum(pair) for pair in zip(counts, end[:3], strict=True)))
+        self._ended[binding] = self._ended.get(binding, NOTHING).plus(Ended(*end[:3]))
         self._forget(uid, followed, binding)
         return end
 

@@ -15,7 +15,7 @@ from voicekeys.policies.conditions import Finding, merge, summarise
 from voicekeys.reconcilers.inventory import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from voicekeys.api.binding import Agent
@@ -49,6 +49,7 @@ class Draft:
         self.ready = Verdict("KeyInPlace", "the current key is in place")
         self.wake: datetime | None = None
         self.to_commit: dict[Agent, str] = {}  # what an agent's manifest lacks, where the operator must not write it
+        self.again: set[str] = set()  # conditions that are told once more, although status and reason are as they were
         self.baseline = ""  # digest of the data that running pods were started with, set by the sync
 
     def true(self, condition: str, reason: str, message: str) -> None:
@@ -144,7 +145,7 @@ class Outcome:
         except Waiting:
             return False  # deleted meanwhile: the watch will say so
         if written:
-            self._emit(record, before, after)
+            self._emit(record, before, after, draft.again)
         return written
 
     async def write(self, record: BindingRecord, status: BindingStatus) -> bool:
@@ -175,13 +176,14 @@ class Outcome:
         """
         self._events.emit(regarding(record), kind, reason, message)
 
-    def _emit(self, record: BindingRecord, before: BindingStatus, after: BindingStatus) -> None:
+    def _emit(self, record: BindingRecord, before: BindingStatus, after: BindingStatus, again: Collection[str]) -> None:
         """One event for each thing that changed: a fault that shows in two conditions is told once."""
         old = {condition.type: condition for condition in before.conditions}
         told: set[str] = set()
         for condition in after.conditions:
             known = old.pop(condition.type, None)
-            if condition.type not in _QUIET and condition.reason not in told and _is_news(known, condition):
+            news = _is_news(known, condition) or condition.type in again
+            if condition.type not in _QUIET and condition.reason not in told and news:
                 told.add(condition.reason)
                 self.event(record, _kind(condition), condition.reason, f"{condition.type}: {condition.message}")
         if "Stalled" in old:

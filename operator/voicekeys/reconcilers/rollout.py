@@ -15,6 +15,7 @@ from voicekeys.policies import pods as on_old_key
 from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
+from voicekeys.policies.sights import NOTHING
 from voicekeys.reconcilers.calls import PROBED, frozen_block
 from voicekeys.reconcilers.case import (
     Case,
@@ -121,7 +122,7 @@ class Rollouts:
             removed.append(await self._leftovers.of_removed(observed, draft, wanted, status))
         left = [status for status in removed if status.old_pods]
         agents = (*(one.status for one in taken if one.status is not None), *left)
-        counted = self._settle(observed, draft, known, agents)
+        counted = self._arming.shown(draft, self._settle(observed, draft, known, agents))
         taken = [replace(one, status=counted.get((one.agent.kind, one.agent.name))) for one in taken]
         draft.status = replace(draft.status, agents=tuple(counted.values()))
         self._calls.end_release(observed, draft)
@@ -138,15 +139,15 @@ class Rollouts:
         before: Mapping[tuple[AgentKind, str], AgentStatus],
         after: Sequence[AgentStatus],
     ) -> dict[tuple[AgentKind, str], AgentStatus]:
-        """Count the calls of pods that have ended, and give back the turns of what is done, or gone."""
+        """Count the calls of pods that have ended, and note the oldest of the others; give back turns that are over."""
         now = {(status.kind, status.name): status for status in after}
         for key in {**before, **now}:
             workload = WorkloadId(key[0].value, observed.name.namespace, key[1])
             self._turns.settle(observed.name, observed.record.store, workload, now.get(key))
-            cut = self._calls.count(observed, draft, before[key], now.get(key)) if key in before else 0
-            if cut and key in now:
-                now[key] = replace(now[key], forced=min((now[key].forced or 0) + cut, rotation.MOST))
-        return now
+            ended = self._calls.count(observed, draft, before[key], now.get(key)) if key in before else NOTHING
+            if key in now:
+                now[key] = rotation.tallied(now[key], ended)
+        return {key: replace(status, oldest_call_time=self._calls.oldest(status)) for key, status in now.items()}
 
     async def _take(self, case: Case, status: AgentStatus | None) -> Taken:
         token = status.drain_token if status is not None else None
@@ -302,7 +303,8 @@ class Rollouts:
         if frozen is not None:
             return frozen
         quotas = await self._gatherer.quotas(case.observed.name.namespace)
-        return preflight.block(case.workload, secret, quotas, case.surplus(recorded, mine))
+        workload, drains = self._arming.armed(case, recorded), case.agent.drain is not None
+        return preflight.block(workload, secret, quotas, case.surplus(recorded, mine), drains=drains)
 
     async def _intend(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> AgentStatus:
         """Record the intent to patch: who is on the old key, the way back."""
