@@ -49,6 +49,7 @@ class Draft:
         self.ready = Verdict("KeyInPlace", "the current key is in place")
         self.wake: datetime | None = None
         self.to_commit: dict[Agent, str] = {}  # what an agent's manifest lacks, where the operator must not write it
+        self.may_cut: dict[str, str] = {}  # what the restart of a workload may cut, in an emergency
         self.baseline = ""  # digest of the data that running pods were started with, set by the sync
 
     def true(self, condition: str, reason: str, message: str) -> None:
