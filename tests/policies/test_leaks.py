@@ -102,13 +102,16 @@ def test_it_is_over_when_another_version_has_reached_every_pod(
 def test_what_a_restart_may_cut() -> None:
     who = "Deployment n/agent"
     assert policy.may_cut(who, {}, None) == (
-        "Deployment n/agent restarts because of the leak: each of its pods finishes its calls before it ends"
+        "Deployment n/agent restarts because of the leak: each of its pods lets its calls end before it does"
     )
     refused = Verdict("PortClosed", "pod c refuses connections")
     whatever = f"{who} restarts because of the leak whatever calls that cuts"
+    hooked = "whether the hook of c works, and how many calls wait for it, is not known"
+    assert policy.may_cut(who, {}, None, ["c"]) == f"{whatever}: {hooked}"
     assert policy.may_cut(who, {}, refused) == f"{whatever}: pod c refuses connections"
     assert policy.may_cut(who, {"a": NEVER, "b": NEVER}, refused) == (
-        f"{whatever}: 2 pods of it have no drain hook: how many a, b have is not known; pod c refuses connections"
+        f"{whatever}: 2 pods of it have no drain hook, or no grace for it: how many a, b have is not known; pod c "
+        "refuses connections"
     )
 
 

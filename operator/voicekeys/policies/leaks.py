@@ -14,7 +14,7 @@ from voicekeys.api.status import Emergency, Phase
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import rotation
 from voicekeys.policies.drain import live_text
-from voicekeys.policies.words import count, do
+from voicekeys.policies.words import count, do, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,20 +54,24 @@ def withdrawn(status: BindingStatus) -> BindingStatus:
     return status if rotation.is_urgent(status) else replace(status, emergency=None)
 
 
-def may_cut(workload: str, bare: Mapping[str, Sight], broken: Verdict | None) -> str:
+def may_cut(workload: str, bare: Mapping[str, Sight], broken: Verdict | None, silent: Sequence[str] = ()) -> str:
     """Say what the restart of a workload may cut.
 
     Args:
         workload: kind and name.
         bare: its pods that nothing protects, with what each says of its calls, by its name.
         broken: why the hooks of others would not work; None where they do.
+        silent: pods with a hook that do not answer: their kubelet may reach them all the same.
     """
-    if not bare and broken is None:
-        return f"{workload} restarts because of the leak: each of its pods finishes its calls before it ends"
+    if not bare and broken is None and not silent:
+        return f"{workload} restarts because of the leak: each of its pods lets its calls end before it does"
     told = [broken.message] if broken is not None else []
+    if silent and broken is None:
+        told.append(f"whether the hook of {listed(silent)} works, and how many calls wait for it, is not known")
     if bare:
         busy = {pod: sight for pod, sight in bare.items() if not sight.none_live}
-        told.insert(0, f"{count(len(bare), 'pod')} of it {do(len(bare), 'have')} no drain hook: {live_text(busy)}")
+        hooks = f"{count(len(bare), 'pod')} of it {do(len(bare), 'have')} no drain hook, or no grace for it"
+        told.insert(0, f"{hooks}: {live_text(busy)}")
     return f"{workload} restarts because of the leak whatever calls that cuts: {'; '.join(told)}"
 
 

@@ -108,8 +108,10 @@ class Calls:
         sights = await self._drains.look(case.workload.id, pods, drain.contract_port if drain else None)
         bare = {pod.name: sights[pod.uid] for pod in pods if drain is None or policy.is_unprotected(pod, drain)}
         broken = await self.inspect(case, pods) if drain is not None else None
+        asked = [pod for pod in pods if pod.name not in bare and pod.endpoint() is not None]
+        silent = [pod.name for pod in asked if sights[pod.uid].calls is None]
         who = str(case.workload.id)
-        case.draft.may_cut[who] = leak_policy.may_cut(who, bare, broken)
+        case.draft.may_cut[who] = leak_policy.may_cut(who, bare, broken, silent)
         return sights
 
     async def inspect(self, case: Case, pods: Sequence[Pod]) -> Verdict | None:
