@@ -71,6 +71,24 @@ def test_a_way_back_that_is_being_taken_is_left(small: Small) -> None:
     assert small.reason("Stalled") == "LeakedKeyNotPutBack"
 
 
+def test_a_way_back_is_left_as_soon_as_vault_gives_the_new_key_again(small: Small) -> None:
+    """Until then the Secret, which holds the leaked key already, is all there is."""
+    change(small)
+    small.pod("new", ready=False)
+    small.controller(updated=1, available=1)
+    small.pass_by(630, 5)
+    assert small.secret() == "one"
+    small.vault_down = True
+    small.boot()
+    leaked(small)
+    small.pass_by(60, 5)
+    assert small.status()["emergency"]["version"] == 1
+    small.vault_down = False
+    small.pass_by(120, 5)
+    assert small.secret() == "two"
+    assert small.reason("KeyLeaked") == "NewKeyOnItsWay"
+
+
 def test_a_key_that_was_refused_before_the_leak_is_tried_again(small: Small) -> None:
     change(small)
     small.pod("new", ready=False)
@@ -125,6 +143,19 @@ def test_it_is_told_once(unarmed: Small) -> None:
     unarmed.pass_by(120)
     assert len(told(unarmed)) == 1
     assert len(told(unarmed, "NewKeyOnItsWay")) == 1
+
+
+def test_a_leak_that_is_said_while_calls_drain_is_that_of_the_key_which_they_use(small: Small) -> None:
+    change(small)
+    rolled(small)
+    leaked(small)
+    small.pass_by(5)
+    assert small.status()["emergency"]["version"] == 1
+    assert small.reason("KeyLeaked") == "NewKeyOnItsWay"
+    small.agents.change("old", calls=0, completed=1)
+    small.end("old")
+    small.pass_by(20)
+    assert "emergency" not in small.status()
 
 
 def test_a_second_leak_while_calls_drain_is_that_of_the_new_key(small: Small) -> None:
