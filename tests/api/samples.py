@@ -11,6 +11,7 @@ from voicekeys.api.status import (
     BindingStatus,
     Condition,
     ConditionStatus,
+    Emergency,
     Frozen,
     Handled,
     HistoryEntry,
@@ -94,7 +95,7 @@ BINDING_STATUS: Final = BindingStatus(
         AgentStatus(kind=AgentKind.DAEMON_SET, name="edge"),
     ),
     gauge_image="registry.example.com/voicekeys/operator:0.1.0",
-    handled=Handled(sync_now="2", arm="now", release="receptionist-a", approve="1"),
+    handled=Handled(sync_now="2", arm="now", release="receptionist-a", approve="1", leaked="1"),
     history=(
         HistoryEntry(
             id="r-5-6",
@@ -111,6 +112,7 @@ BINDING_STATUS: Final = BindingStatus(
         ),
     ),
     frozen=Frozen(since=NOW, calls=1, pod="receptionist-a"),
+    emergency=Emergency(since=NOW, version=6),
 )
 
 STORE_STATUS: Final = StoreStatus(

@@ -8,9 +8,10 @@ from voicekeys.model.orders import NO_ORDERS, Orders, parse_orders
 
 
 def test_each_annotation_has_its_place() -> None:
-    values = {"sync-now": "1", "arm": "now", "release": "pod-1", "approve": "seen", "else": "x"}
+    values = {"sync-now": "1", "arm": "now", "release": "pod-1", "approve": "seen", "leaked": "yes", "else": "x"}
     metadata = {"annotations": {f"voicekeys.dev/{name}": value for name, value in values.items()}}
-    assert parse_orders(metadata) == Orders(sync_now="1", arm="now", release="pod-1", approve="seen")
+    everything = Orders(sync_now="1", arm="now", release="pod-1", approve="seen", leaked="yes")
+    assert parse_orders(metadata) == everything
 
 
 @pytest.mark.parametrize("metadata", [{}, {"annotations": None}, {"annotations": {}}, {"annotations": {"a": "b"}}])

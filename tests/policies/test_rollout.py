@@ -84,6 +84,16 @@ BEFORE = {
         None,
         Step(Do.PATCH, Verdict("Patching", f"{ID} is being restarted on the new key")),
     ),
+    "the key that replaces a leaked one waits for no budget": (
+        progress(spent=restarts(59, 50, 40, 30, 20, 10), leaked=True),
+        None,
+        Step(Do.PATCH, Verdict("Patching", f"{ID} is being restarted on the new key")),
+    ),
+    "what preflight finds holds it up all the same": (
+        progress(leaked=True),
+        BLOCK,
+        Step(Do.HOLD, BLOCK, gen.at(60), stalls=True),
+    ),
     "a paused workload is patched all the same": (
         progress(workload=gen.deployment(gen.put("spec.paused", True))),
         None,
@@ -231,6 +241,17 @@ AFTER = {
                 f"3 of 3 pods of {ID} serve 10 min after the restart on the new key: the workload's controller has not "
                 "taken it up yet",
             ),
+        ),
+    ),
+    "a leaked key is not put back": (
+        progress(PATCHED, workload=NONE, now=LATE, leaked=True),
+        Step(
+            Do.WATCH,
+            Verdict(
+                "LeakedKeyNotPutBack",
+                f"{TIMED_OUT}. The previous key has leaked and is not put back: put a working key into Vault",
+            ),
+            stalls=True,
         ),
     ),
     "there is nothing to go back to": (

@@ -216,7 +216,12 @@ def ready_means_secret_and_agents(seen: Seen) -> Iterator[str]:
 
 def ready_has_no_rollout_in_flight(seen: Seen) -> Iterator[str]:
     phase = (seen.status.get("rotation") or {}).get("phase", "Idle")
-    if seen.finished and seen.true("Ready") and not seen.true("Suspended") and phase not in {"Idle", "Draining"}:
+    if (
+        seen.finished
+        and seen.true("Ready")
+        and not seen.true("Suspended")
+        and phase not in {"Idle", "Draining", "Frozen"}
+    ):
         yield f"Ready in phase {phase}"
 
 
@@ -255,6 +260,14 @@ def calls_drained_follows_the_old_pods(seen: Seen) -> Iterator[str]:
     expected = "Unknown" if vanished else "False" if seen.old_pods or waiting else "True"
     if seen.held("CallsDrained") != expected:
         yield f"CallsDrained is {seen.held('CallsDrained')}, {len(seen.old_pods)} old pods say {expected}"
+
+
+def a_leak_is_told_and_has_no_way_back(seen: Seen) -> Iterator[str]:
+    leak, change = seen.status.get("emergency"), seen.status.get("rotation") or {}
+    if seen.finished and not seen.true("Suspended") and bool(leak) != seen.true("KeyLeaked"):
+        yield f"KeyLeaked is {seen.held('KeyLeaked') or 'missing'}, status.emergency is {leak}"
+    if leak and change.get("phase") == "RollingBack":
+        yield f"on the way back to version {change.get('fromVersion')} while version {leak['version']} has leaked"
 
 
 def the_status_stays_small(seen: Seen) -> Iterator[str]:
@@ -307,6 +320,7 @@ RULES: Final[tuple[Callable[[Seen], Iterator[str]], ...]] = (
     old_pods_add_up,
     the_oldest_call_is_on_an_old_pod,
     calls_drained_follows_the_old_pods,
+    a_leak_is_told_and_has_no_way_back,
     the_status_stays_small,
     a_patch_is_there_to_commit,
     the_model_reads_it,

@@ -57,6 +57,8 @@ def other_generation(obj: gen.Object) -> None:
 SUSPENDED = gen.condition("Suspended", "True", "Suspended", "spec.suspend stops every act until it is taken back")
 UNREACHABLE = gen.condition("SourceReachable", "False", "Sealed", "unseal Vault")
 DRAINED_NOT = gen.condition("CallsDrained", "False", "Draining", "1 pod(s) on the old key have not ended yet")
+LEAK = {"since": gen.text(gen.NOW), "version": 6}
+LEAKED = gen.condition("KeyLeaked", "True", "NewKeyAwaited", "version 6 has leaked: put a new one into Vault")
 
 GOOD = {
     "the key is in place": (),
@@ -76,6 +78,7 @@ GOOD = {
         gen.condition("CallsDrained", "Unknown", "Unwitnessed", "1 pod(s) vanished: look on their nodes"),
         rotation(pods=3, podsOnOldKey=1),
     ),
+    "the key has leaked": (LEAKED, gen.put("status.emergency", LEAK)),
     "it is being deleted": (gen.put("metadata.deletionTimestamp", gen.text(gen.NOW)),),
     "nobody has looked at it": (gen.put("status", {"observedGeneration": -1}),),
 }
@@ -180,6 +183,14 @@ BAD = {
     "drained, with a pod left": ("calls_drained_follows_the_old_pods", agent(POD), rotation(pods=1, podsOnOldKey=1)),
     "not drained, with no pod left": ("calls_drained_follows_the_old_pods", DRAINED_NOT),
     "drained, with a pod that vanished": ("calls_drained_follows_the_old_pods", agent(VANISHED)),
+    "a leak in silence": ("a_leak_is_told_and_has_no_way_back", gen.put("status.emergency", LEAK)),
+    "a leak that is none": ("a_leak_is_told_and_has_no_way_back", LEAKED),
+    "the way back after a leak": (
+        "a_leak_is_told_and_has_no_way_back",
+        LEAKED,
+        gen.put("status.emergency", LEAK),
+        rotation(phase="RollingBack"),
+    ),
     "a status that grew": (
         "the_status_stays_small",
         agent(*({"uid": f"u-{number}", "name": "a" * 50} for number in range(300))),

@@ -59,6 +59,25 @@ def rolled(small: Small) -> None:
     small.pass_by(20)
 
 
+def leaked(small: Small, value: str = "once") -> None:
+    order(small, names.LEAKED_ANNOTATION, value)
+
+
+def told(small: Small, reason: str = "LeakEmergency") -> list[str]:
+    return [message for found, message in small.events if found == reason]
+
+
+def done(small: Small, old: str = "old", new: str = "new") -> None:
+    """The new pod serves, and the old one has ended after its last call."""
+    small.pod(new)
+    hook(small, new)
+    small.agents.serve(new)
+    small.controller()
+    small.agents.change(old, calls=0, completed=1)
+    small.end(old)
+    small.pass_by(20)
+
+
 @contextmanager
 def agent_with_a_call(*, armed: bool) -> Iterator[Small]:
     """An agent of mode HTTP whose one pod, armed or made before it could be, serves the contract and has one call."""

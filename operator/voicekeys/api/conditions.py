@@ -43,6 +43,7 @@ class BindingCondition(StrEnum):
     LIVENESS_MAY_CUT_CALLS = "LivenessMayCutCalls"
     HOST_PORT_NEEDS_ROOM = "HostPortNeedsRoom"
     CALLS_FORCED = "CallsForced"
+    KEY_LEAKED = "KeyLeaked"
     SUSPENDED = "Suspended"
 
 
@@ -71,7 +72,7 @@ class ConditionDoc:
 
 _NORMAL, _ABNORMAL = Polarity.NORMAL_TRUE, Polarity.ABNORMAL_TRUE
 _OUTCOME, _SYNC, _ROLLOUT, _STORE = (f"reconcilers.{module}" for module in ("outcome", "sync", "rollout", "stores"))
-_ARMING, _CALLS = "reconcilers.arming", "reconcilers.calls"
+_ARMING, _CALLS, _LEAKS = "reconcilers.arming", "reconcilers.calls", "reconcilers.leaks"
 _B, _S = BindingCondition, StoreCondition
 
 BINDING_CONDITIONS: Final = (
@@ -223,6 +224,14 @@ BINDING_CONDITIONS: Final = (
         _CALLS,
         feeds_ready=False,
         meaning="a call was cut by a restart: no other one begins until a person has looked and approved",
+    ),
+    ConditionDoc(
+        _B.KEY_LEAKED,
+        _ABNORMAL,
+        _LEAKS,
+        feeds_ready=False,
+        meaning="a person said that the key has leaked: the next one goes out whatever calls that cuts, and it is not "
+        "put back",
     ),
     ConditionDoc(
         _B.SUSPENDED,

@@ -34,12 +34,20 @@ ADOPT_LABEL: Final = f"{GROUP}/adopt"
 """Label by which the owner of a foreign Secret lets the named binding adopt it."""
 
 # Annotations of a binding, each new value of which is acted on once: read Vault at once; restart pods without a drain
-# hook, whatever calls they have; let one pod go, whatever calls it has; go on after a call was forced.
+# hook, whatever calls they have; let one pod go, whatever calls it has; go on after a call was forced; the key in use
+# has leaked, so that the next one goes out whatever calls that cuts.
 SYNC_NOW_ANNOTATION: Final = f"{GROUP}/sync-now"
 ARM_ANNOTATION: Final = f"{GROUP}/arm"
 RELEASE_ANNOTATION: Final = f"{GROUP}/release"
 APPROVE_ANNOTATION: Final = f"{GROUP}/approve"
-ORDER_ANNOTATIONS: Final = (SYNC_NOW_ANNOTATION, ARM_ANNOTATION, RELEASE_ANNOTATION, APPROVE_ANNOTATION)
+LEAKED_ANNOTATION: Final = f"{GROUP}/leaked"
+ORDER_ANNOTATIONS: Final = (
+    SYNC_NOW_ANNOTATION,
+    ARM_ANNOTATION,
+    RELEASE_ANNOTATION,
+    APPROVE_ANNOTATION,
+    LEAKED_ANNOTATION,
+)
 
 DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own: a ReplicaSet that shrinks deletes pods with a lower number first (facts K11)."""

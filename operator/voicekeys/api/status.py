@@ -184,6 +184,7 @@ class Handled:
     arm: str | None = None
     release: str | None = None
     approve: str | None = None
+    leaked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -219,6 +220,19 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
+class Emergency:
+    """A key has leaked, and the one that replaces it has not reached every pod yet.
+
+    Args:
+        since: when a person said so.
+        version: Vault's version of the leaked key.
+    """
+
+    since: Time
+    version: int
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
 class BindingStatus:
     """The status of a VoiceKeyBinding.
 
@@ -238,6 +252,7 @@ class BindingStatus:
     history: tuple[HistoryEntry, ...] = ()
     digest_key: str | None = None
     frozen: Frozen | None = None
+    emergency: Emergency | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

@@ -20,12 +20,14 @@ class Orders(NamedTuple):
         arm: roll pods without a drain hook, whatever calls they have.
         release: the pod to let go.
         approve: go on after a call was forced.
+        leaked: the key in use has leaked; the next one goes out whatever calls that cuts.
     """
 
     sync_now: str = ""
     arm: str = ""
     release: str = ""
     approve: str = ""
+    leaked: str = ""
 
 
 NO_ORDERS = Orders()

@@ -127,18 +127,27 @@ def unarmed_block(workload: str, unarmed: Mapping[str, Sight]) -> Verdict | None
     if not busy:
         return None
     known = sum(sight.calls or 0 for sight in busy.values())
-    silent = [pod for pod, sight in busy.items() if not _is_complete(sight) or sight.calls is None]
-    tell = [f"they have {'at least ' if silent else ''}{count(known, 'live call')}"] if known else []
-    if silent:
-        names = listed(silent)
-        tell.append(f"how many {names} {do(len(silent), 'have')} is not known")
     made = f"{count(len(unarmed), 'pod')} of {workload} {'was' if len(unarmed) == 1 else 'were'} made without"
     message = (
-        f"{made} a drain hook or the grace for it, and a restart would cut their calls: {', '.join(tell)}. It goes on "
+        f"{made} a drain hook or the grace for it, and a restart would cut their calls: {live_text(busy)}. It goes on "
         "when none is live, or when a rollout of your own has replaced them; to go on now and cut calls, set "
         "voicekeys.dev/arm of the binding to a new value"
     )
     return Verdict("UnarmedPodsHaveCalls" if known else "UnarmedPodsUnknown", message)
+
+
+def live_text(busy: Mapping[str, Sight]) -> str:
+    """Say how many live calls pods have, as far as it is known.
+
+    Args:
+        busy: what each that may have one says of its calls, by its name.
+    """
+    known = sum(sight.calls or 0 for sight in busy.values())
+    silent = [pod for pod, sight in busy.items() if not _is_complete(sight) or sight.calls is None]
+    tell = [f"they have {'at least ' if silent else ''}{count(known, 'live call')}"] if known else []
+    if silent:
+        tell.append(f"how many {listed(silent)} {do(len(silent), 'have')} is not known")
+    return ", ".join(tell) or "none of them has a live call"
 
 
 def deletion_costs(sights: Mapping[str, Sight]) -> dict[str, int]:

@@ -69,6 +69,7 @@ class Progress:
         way_back: there is another version to go back to.
         along: other bindings whose keys came with the same restart.
         annotation: the binding's trigger annotation.
+        leaked: the key of before has leaked: it is not put back, and the new one waits for no budget.
     """
 
     status: AgentStatus
@@ -85,6 +86,7 @@ class Progress:
     way_back: bool = True
     along: Sequence[str] = ()
     annotation: str = ""
+    leaked: bool = False
 
 
 def decide(progress: Progress, block: Verdict | None) -> Step:
@@ -116,7 +118,7 @@ def _before_patch(progress: Progress, block: Verdict | None) -> Step:
         waiting = f"the Secret has the new key; {workload.id} restarts {seconds:g} s later, when every node can read it"
         return Step(Do.HOLD, Verdict("Propagating", waiting), progress.ready_at)
     budget = progress.settings.max_restarts_per_hour
-    if not progress.rolling_back and len(progress.spent) >= budget:
+    if not (progress.rolling_back or progress.leaked) and len(progress.spent) >= budget:
         free = progress.spent[-budget] + BUDGET_WINDOW
         message = (
             f"{workload.id} was restarted {len(progress.spent)} times within an hour, as often as "
@@ -170,6 +172,9 @@ def _after_patch(progress: Progress) -> Step:
         )
     trouble = _trouble(progress.troubled) + _along(progress.along)
     late = f"{done} {_minutes(progress.settings.timeout)} after the restart on the new key{trouble}"
+    if progress.leaked:
+        advice = "The previous key has leaked and is not put back: put a working key into Vault"
+        return Step(Do.WATCH, Verdict("LeakedKeyNotPutBack", f"{late}. {advice}"), stalls=True)
     if progress.rolling_back or status.previous_digest is None or not progress.way_back:
         return Step(Do.WATCH, Verdict("RolloutTimedOut", f"{late}: see `kubectl describe pod`"), stalls=True)
     if not workload.settled:

@@ -13,7 +13,7 @@ from voicekeys.policies import records
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from voicekeys.api.status import AgentStatus, BindingStatus
+    from voicekeys.api.status import AgentStatus, BindingStatus, Emergency
     from voicekeys.policies.sights import Ended
 
 
@@ -196,6 +196,17 @@ def _once_more(agent: AgentStatus, refused: str, moment: datetime) -> AgentStatu
     return replace(records.doubted(agent) if reread else agent, patched_time=moment)
 
 
+def is_urgent(status: BindingStatus) -> bool:
+    """Whether the change in flight is the one that takes a leaked key out of use."""
+    change = status.rotation
+    return change is not None and change.phase not in AT_REST and _answers(change, status.emergency)
+
+
+def _answers(change: RotationStatus, leak: Emergency | None) -> bool:
+    """Whether a change takes a leaked key out of use: another version does, the same one rendered anew does not."""
+    return leak is not None and change.to_version not in {leak.version, change.from_version}
+
+
 def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:
     """Put the change in flight into the history, of which the last five are kept."""
     change = status.rotation
@@ -219,4 +230,6 @@ def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStat
     )
     phase = Phase.IDLE if status.frozen is None else next_phase(Phase.IDLE, Event.FORCED)
     rotation = replace(change, phase=phase, pods_on_old_key=None)
-    return replace(status, rotation=rotation, agents=agents, history=(*status.history, entry)[-MAX_HISTORY:])
+    emergency = None if outcome is Outcome.COMPLETED and _answers(change, status.emergency) else status.emergency
+    history = (*status.history, entry)[-MAX_HISTORY:]
+    return replace(status, rotation=rotation, agents=agents, history=history, emergency=emergency)

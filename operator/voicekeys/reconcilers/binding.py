@@ -11,6 +11,7 @@ from voicekeys.api import names
 from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.model.errors import ApiError, Retryable, Terminal, Waiting
 from voicekeys.model.verdict import Verdict
+from voicekeys.reconcilers import leaks
 from voicekeys.reconcilers.calls import pending_release
 from voicekeys.reconcilers.outcome import Draft, Outcome
 
@@ -111,6 +112,7 @@ class BindingReconciler:
             _suspended(observed, draft)
             self._rollouts.witness(observed, draft)
             return True
+        leaks.obey(observed, draft, self._outcome)
         source = None
         try:
             source = self._sync.source(observed, draft)
@@ -148,6 +150,8 @@ def _suspended(observed: Observed, draft: Draft) -> None:
     message = f"{what} stops every act: nothing is read, written or restarted until it is taken back"
     if asked := pending_release(observed, draft):
         message = f"{message}; to let go {asked}, which {names.RELEASE_ANNOTATION} names, is tried then"
+    if leaks.is_pending(observed):
+        message = f"{message}; {names.LEAKED_ANNOTATION} is acted on then"
     draft.true(Is.SUSPENDED, "Suspended", message)
     if observed.status.observed_generation != observed.generation and observed.status.secret is not None:
         edited = "the binding was edited since: take the suspend back, and its Secret follows"

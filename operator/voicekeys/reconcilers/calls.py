@@ -19,6 +19,7 @@ from voicekeys.model.errors import PORT_CLOSED, AgentError, ApiError
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import drain as policy
 from voicekeys.policies import ends, hazards, rotation
+from voicekeys.policies import leaks as leak_policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.policies.sights import NOTHING, Ended
 
@@ -71,12 +72,23 @@ class Calls:
     async def gate(self, case: Case, mine: SeenPods) -> Step | None:
         """Hold a restart that would cut calls; where none would be, have the pods with the fewest calls end first.
 
+        Nothing holds the restart that takes a leaked key out of use; what it may cut is told.
+
         Args:
             case: an agent whose template is about to be patched.
             mine: its pods.
         """
         drain = case.agent.drain
         pods = _serving(case.owned(mine))
+        if rotation.is_urgent(case.draft.status):
+            self._is_told_to(case)
+            sights = await self.foresee(case, mine)
+            if sights:
+                text = case.draft.may_cut[str(case.workload.id)]
+                self._outcome.event(case.observed.record, "Warning", "LeakEmergency", text)
+            if sights and drain is not None:
+                await self._set_costs(case, pods, sights)
+            return None
         if drain is None or case.wanted.refused or not pods:
             return None
         sights = await self._drains.look(case.workload.id, pods, drain.contract_port)
@@ -89,6 +101,20 @@ class Calls:
             self._outcome.event(case.observed.record, "Warning", "RestartMayCutCalls", message)
         await self._set_costs(case, pods, sights)
         return None
+
+    async def foresee(self, case: Case, mine: SeenPods) -> Mapping[str, Sight]:
+        """Note what the restart of an emergency may cut; nothing for any other."""
+        drain, pods = case.agent.drain, _serving(case.owned(mine))
+        if not pods or not rotation.is_urgent(case.draft.status):
+            return {}
+        sights = await self._drains.look(case.workload.id, pods, drain.contract_port if drain else None)
+        bare = {pod.name: sights[pod.uid] for pod in pods if drain is None or policy.is_unprotected(pod, drain)}
+        broken = await self.inspect(case, pods) if drain is not None else None
+        asked = [pod for pod in pods if pod.name not in bare and pod.endpoint() is not None]
+        silent = [pod.name for pod in asked if sights[pod.uid].calls is None]
+        who = str(case.workload.id)
+        case.draft.may_cut[who] = leak_policy.may_cut(who, bare, broken, silent)
+        return sights
 
     async def inspect(self, case: Case, pods: Sequence[Pod]) -> Verdict | None:
         """Prove the hooks of serving pods, with the conditions of `PROBED`; say what would make a restart cut calls."""
@@ -239,7 +265,7 @@ class Calls:
         """Act once on the approve annotation; an order whose annotation was taken off may be given again."""
         orders, handled = observed.record.orders, draft.status.handled or Handled()
         given = {name: getattr(handled, name) for name in ("arm", "release", "approve") if getattr(orders, name)}
-        again = replace(Handled(sync_now=handled.sync_now), **given)
+        again = replace(Handled(sync_now=handled.sync_now, leaked=handled.leaked), **given)
         if again != handled:
             draft.status, handled = replace(draft.status, handled=again), again
         asked = orders.approve

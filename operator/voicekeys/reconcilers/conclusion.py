@@ -9,8 +9,8 @@ from voicekeys.api.conditions import BindingCondition as Is
 from voicekeys.api.status import Outcome as Ended
 from voicekeys.api.status import Phase
 from voicekeys.model.verdict import Verdict
+from voicekeys.policies import leaks, rotation
 from voicekeys.policies import pods as on_old_key
-from voicekeys.policies import rotation
 from voicekeys.policies.rollout import Do
 from voicekeys.policies.rotation import Event
 from voicekeys.policies.words import listed
@@ -144,8 +144,13 @@ def _move(
     if phase is not Phase.IDLE:
         return []
     outcome = Ended.ROLLED_BACK if wanted.refused else Ended.COMPLETED
+    leak = draft.status.emergency
     draft.status = rotation.ended(draft.status, outcome, observed.now)
-    return [_announced(change, outcome, draft.status.history[-1].unwitnessed)]
+    entry = draft.status.history[-1]
+    announced = [_announced(change, outcome, entry.unwitnessed)]
+    if leak is not None and draft.status.emergency is None:
+        announced.append(("Normal", "LeakEmergencyOver", leaks.over_text(leak, entry)))
+    return announced
 
 
 def _announced(change: RotationStatus, outcome: Ended, unseen: int) -> tuple[str, str, str]:

@@ -50,6 +50,7 @@ class Draft:
         self.wake: datetime | None = None
         self.to_commit: dict[Agent, str] = {}  # what an agent's manifest lacks, where the operator must not write it
         self.again: set[str] = set()  # conditions that are told once more, although status and reason are as they were
+        self.may_cut: dict[str, str] = {}  # what the restart of a workload may cut, in an emergency
         self.baseline = ""  # digest of the data that running pods were started with, set by the sync
 
     def true(self, condition: str, reason: str, message: str) -> None:

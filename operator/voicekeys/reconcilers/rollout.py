@@ -16,6 +16,7 @@ from voicekeys.policies import preflight, records, rotation
 from voicekeys.policies import rollout as policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.policies.sights import NOTHING
+from voicekeys.reconcilers import leaks
 from voicekeys.reconcilers.calls import PROBED, frozen_block
 from voicekeys.reconcilers.case import (
     Case,
@@ -102,6 +103,7 @@ class Rollouts:
             draft.status = _rekeyed(observed, draft, wanted)
         self._calls.recorded(observed)
         self._calls.obey(observed, draft)
+        leaks.obey(observed, draft, self._outcome)  # the first key of all may be known only now
         draft.status = rotation.not_ahead(draft.status, observed.now)
         draft.status = rotation.begun(draft.status, draft.baseline, wanted, observed.now)
         workloads = await self._gatherer.workloads(observed)
@@ -131,6 +133,7 @@ class Rollouts:
         known_calls = [text for one in counted.values() if (text := self._calls.draining(observed, one)) is not None]
         for kind, reason, message in conclude(observed, draft, wanted, taken, left, known_calls):
             self._outcome.event(observed.record, kind, reason, message)
+        leaks.tell(observed, draft)
 
     def _settle(
         self,
@@ -213,6 +216,8 @@ class Rollouts:
             due = (case.workload, progress.ready_at, progress.now)
             held = self._siblings.hold(case.observed.name, *due) or self._turn(case, take=False)
             step = held or await self._calls.gate(case, mine) or self._turn(case, take=True) or step
+        if waiting and step.do is Do.HOLD:
+            await self._calls.foresee(case, mine)
         if step.do is Do.PATCH:
             recorded = await self._intend(case, recorded, mine)
             together = self._siblings.unready(case.observed.name, case.workload, progress.ready_at, progress.now)
@@ -266,7 +271,7 @@ class Rollouts:
 
     def _progress(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> policy.Progress:
         observed, trigger = case.observed, case.trigger(recorded)
-        change = case.draft.status.rotation
+        change, leak = case.draft.status.rotation, case.draft.status.emergency
         owned = case.owned(mine)
         old = [pod for pod in owned if on_old_key.is_old(pod, case.annotation, trigger)]
         new = case.of_template(owned, trigger)
@@ -292,7 +297,8 @@ class Rollouts:
             since=since,
             annotation=case.annotation,
             along=self._siblings.along(observed.name, case.workload, recorded.restarts[-1:]),
-            way_back=change is None or change.from_version != change.to_version,
+            way_back=leak is None and (change is None or change.from_version != change.to_version),
+            leaked=rotation.is_urgent(case.draft.status),
         )
 
     async def _block(self, case: Case, recorded: AgentStatus, mine: SeenPods) -> Verdict | None:
@@ -300,7 +306,7 @@ class Rollouts:
         if case.wanted.refused:
             return preflight.block(case.workload, secret, None)
         frozen = frozen_block(case.draft)
-        if frozen is not None:
+        if frozen is not None and not rotation.is_urgent(case.draft.status):
             return frozen
         quotas = await self._gatherer.quotas(case.observed.name.namespace)
         workload, drains = self._arming.armed(case, recorded), case.agent.drain is not None

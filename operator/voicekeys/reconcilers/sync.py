@@ -15,6 +15,7 @@ from voicekeys.model.secret import parse_secret
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies import access, freshness, records, render, rotation
 from voicekeys.policies import secret as policy
+from voicekeys.reconcilers import leaks
 from voicekeys.reconcilers.way_back import Wanted, WayBack
 
 if TYPE_CHECKING:
@@ -96,13 +97,13 @@ class Sync:
         return source
 
     def _sync_now(self, observed: Observed, draft: Draft, source: Source) -> None:
-        """Act once on a new value of the sync-now annotation: read at once, and try a refused key again."""
+        """Read at once for a leak; for a new value of the sync-now annotation as well, and try a refused key again."""
         asked, handled = observed.record.orders.sync_now, draft.status.handled or Handled()
-        if not asked or asked == handled.sync_now:
-            return
-        noted = replace(draft.status, handled=replace(handled, sync_now=asked))
-        draft.status = rotation.retried(noted, observed.now)
-        if not source.pending:
+        ordered = bool(asked) and asked != handled.sync_now
+        if ordered:
+            noted = replace(draft.status, handled=replace(handled, sync_now=asked))
+            draft.status = rotation.retried(noted, observed.now)
+        if (ordered or leaks.is_new(observed, draft)) and not source.pending:
             self._stores.read_now(source)
 
     def wanted(self, observed: Observed, draft: Draft, source: Source) -> Wanted:
