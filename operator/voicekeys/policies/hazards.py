@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voicekeys.api.names import APPROVE_ANNOTATION
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.preflight import surge
 from voicekeys.policies.words import listed
@@ -49,6 +50,26 @@ def hook_refused(workload: str, probes: Mapping[str, Probe]) -> Verdict | None:
         "HookRefused",
         f"{workload}: {_names(refused)} would refuse the kubelet's hook, whose token is not the agent's, so that a "
         "restart cuts calls: VOICEKEYS_DRAIN_TOKEN of the agent must be the hook's X-Voicekeys-Token",
+    )
+
+
+def hook_failed(workload: str, pods: Sequence[str]) -> Verdict | None:
+    """Say that a hook which nobody but a kubelet can try has failed: its pod got SIGTERM at once (facts K4).
+
+    Args:
+        workload: kind and name.
+        pods: names of those about which a kubelet said so. Its own words are not shown: they may quote the command's
+            output.
+    """
+    if not pods:
+        return None
+    its = "its" if len(pods) == 1 else "their"
+    return Verdict(
+        "HookFailed",
+        f"{workload}: the preStop of {_names(pods)} failed (event FailedPreStopHook), so that {its} containers were "
+        f"told to end at once, and {its} calls were cut, or may have been. No other restart begins: let the hook's "
+        "command be one that is in the image, waits for the last call and exits with 0, roll the workload out, then "
+        f"set {APPROVE_ANNOTATION} of the binding to a new value",
     )
 
 
