@@ -171,4 +171,4 @@ def test_host_ports(workload: Workload, needs: bool) -> None:  # noqa: FBT001
     verdict = hazards.host_port_needs_room(workload)
     assert reason(verdict) == ("HostPort" if needs else None)
     assert verdict is None or "host port 5060" in verdict.message
-    assert verdict is None or "Have 4 nodes for its 3 pods" in verdict.message
+    assert verdict is None or "Give it 4 nodes for its 3 pods" in verdict.message

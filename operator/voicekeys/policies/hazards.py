@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voicekeys.api.names import APPROVE_ANNOTATION
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.preflight import surge
-from voicekeys.policies.words import listed
+from voicekeys.policies.words import count, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -93,8 +93,8 @@ def not_ready_while_draining(workload: str, pods: Sequence[Pod]) -> Verdict | No
     return Verdict(
         "NotReadyWhileDraining",
         f"{workload}: {_names(turned)} turned not ready while draining, so that calls by a Service over UDP (SIP, RTP) "
-        "are cut: keep the readiness probe green until the last call ends. After a restart of the kubelet it may also "
-        "have stopped probing",
+        "are cut: let the readiness probe stay green until the last call ends. After a restart of the kubelet it may "
+        "also have stopped probing",
     )
 
 
@@ -156,8 +156,8 @@ def host_port_needs_room(workload: Workload) -> Verdict | None:
     return Verdict(
         "HostPort",
         f"{workload.id} takes host port {ports[0]}: a new pod finds no room on a node whose old pod still finishes "
-        f"calls. Have {workload.replicas + more} nodes for its {workload.replicas} pods, better twice as many, or a "
-        "restart waits for calls to end",
+        f"calls. Give it {workload.replicas + more} nodes for its {count(workload.replicas, 'pod')}, better twice as "
+        "many, or a restart waits for calls to end",
     )
 
 
