@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from tests.regressions.calls import bound, change, order
 from tests.regressions.small import NS, Small
 from voicekeys.api import names
 from voicekeys.model.errors import ApiForbidden, ApiUnreachable
+from voicekeys.model.identity import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +104,10 @@ def test_an_event_has_a_moment_to_come(small: Small) -> None:
     rolled(small)
     pod["metadata"]["deletionTimestamp"] = small.stamp(1845)
     small.cluster.tell("MODIFIED", pod)
-    small.pass_by(2)
+    small.pass_by(1)
+    wake = small.loop.run_until_complete(small.reconciler.reconcile(Name(NS, "b")))
+    assert wake is not None
+    assert wake - small.clock.now() <= timedelta(seconds=2)
     assert looks(small, "old") == 0
     small.pass_by(5)
     assert looks(small, "old") == 1
@@ -212,10 +217,13 @@ def test_after_an_approval_the_same_pods_are_not_told_again(small: Small) -> Non
 )
 def test_events_that_cannot_be_read_hold_nothing_up(small: Small, error: ApiError) -> None:
     says(small, "old")
+    written: list[str] = []
+    small.before_status = lambda status: written.append(str(status))  # type: ignore[method-assign]
     small.cluster.no_events = error
     rolled(small)
     small.end("old")
     small.pass_by(20)
+    assert not [one for one in written if error.reason in one]
     assert looks(small, "old") == 1
     assert small.is_true("CallsDrained")
     assert small.is_true("Ready")

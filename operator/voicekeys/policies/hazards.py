@@ -68,8 +68,8 @@ def hook_failed(workload: str, pods: Sequence[str]) -> Verdict | None:
         "HookFailed",
         f"{workload}: the preStop of {_names(pods)} failed (event FailedPreStopHook), so that {its} containers were "
         f"told to end at once, and {its} calls were cut, or may have been. No other restart begins: let the hook's "
-        "command be one that is in the image, waits for the last call and exits with 0, roll the workload out, then "
-        f"set {APPROVE_ANNOTATION} of the binding to a new value",
+        "command be one that is in the image, waits for the last call, does not end the agent itself and exits with 0, "
+        f"roll the workload out, then set {APPROVE_ANNOTATION} of the binding to a new value",
     )
 
 

@@ -12,6 +12,7 @@ from voicekeys.clients.kube.cluster import KubeCluster
 from voicekeys.model.errors import ApiError, ApiForbidden
 
 if TYPE_CHECKING:
+    from tests.lab import Lab
     from voicekeys.clients.kube.session import KubeSession
 
 UID = "11111111-1111-1111-1111-111111111111"
@@ -30,6 +31,16 @@ async def test_it_is_asked_for_by_the_objects_uid(
     assert (request.method, request.target.partition("?")[0]) == ("GET", "/api/v1/namespaces/shop/events")
     query = parse_qs(request.query)
     assert query == {"fieldSelector": [f"involvedObject.uid={UID},reason=FailedPreStopHook"], "limit": ["1"]}
+
+
+async def test_an_api_server_selects_by_both_fields(cluster: KubeCluster, lab: Lab, namespace: str) -> None:
+    about = {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": "agent-1", "uid": UID}
+    metadata = {"name": "agent-1.17", "namespace": namespace}
+    said = {"reason": "FailedPreStopHook", "type": "Warning", "message": "PreStopHook failed"}
+    lab.api("POST", f"/api/v1/namespaces/{namespace}/events", {"metadata": metadata, "involvedObject": about, **said})
+    assert await cluster.has_event(namespace, UID, "FailedPreStopHook")
+    assert not await cluster.has_event(namespace, UID, "Killing")
+    assert not await cluster.has_event(namespace, UID.replace("1", "2"), "FailedPreStopHook")
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
