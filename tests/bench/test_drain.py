@@ -71,6 +71,39 @@ def test_drain_latency_counts_from_the_later_of_last_call_and_settle_window() ->
     assert found["pods_ended"] == 3
 
 
+def heard(gap_ms: float, frames: int = 100) -> Event:
+    return Event("p", "u", "agent", "media", 0.0, {"gap_ms": gap_ms, "frames": frames})
+
+
+@pytest.mark.parametrize(
+    ("to_caller", "to_agent", "longest"),
+    [
+        ([20.1, 61.5], [20.4, 43.0], 61.5),
+        ([20.1, 41.5], [20.4, 83.0], 83.0),
+        ([55.0], [], 55.0),
+        ([], [77.0], 77.0),
+        ([], [], None),
+    ],
+    ids=["caller's", "agent's", "no agent told", "no caller heard", "nobody"],
+)
+def test_the_longest_gap_is_that_of_either_direction(
+    to_caller: list[float], to_agent: list[float], longest: float | None
+) -> None:
+    calls = [a_call(101, 110, gap_ms=gap, frames=100, lost=1) for gap in to_caller]
+    found = results.of_audio(calls, [heard(gap) for gap in to_agent])
+    assert found["max_audio_gap_ms"] == longest
+    assert found["audio_gap_ms"]["to_caller"]["max"] == max(to_caller, default=None)
+    assert found["audio_gap_ms"]["to_agent"]["max"] == max(to_agent, default=None)
+    assert (found["frames"], found["frames_lost"]) == (100 * len(to_caller), len(to_caller))
+
+
+def test_who_heard_no_frame_at_all_tells_no_gap() -> None:
+    """Such a call never had audio: it is counted as unplaced or dropped."""
+    calls = [a_call(101, 110, gap_ms=9999.0), a_call(101, 110, gap_ms=30.0, frames=5)]
+    found = results.of_audio(calls, [heard(8888.0, frames=0), heard(40.0)])
+    assert found["max_audio_gap_ms"] == 40.0
+
+
 def whole(ours: dict[str, Any], baseline_drops: int = 5) -> dict[str, Any]:
     good = {
         "rotations": 30,

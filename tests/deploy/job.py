@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 KINDS = {"Deployment": "agent", "StatefulSet": "recorder", "DaemonSet": "monitor"}
 REPLICAS = {"Deployment": 2, "StatefulSet": 1, "DaemonSet": 1}
-DRAINS: dict[str, Any] = {"Deployment": {"drain": {"mode": "HTTP"}}}
-"""Of the agents. Two pods with a drain get deletion costs; simulated ones do not answer, so their calls are unknown."""
+DRAINS: dict[str, Any] = {
+    "Deployment": {"drain": {"mode": "HTTP"}},
+    "StatefulSet": {"drain": {"mode": "Exec", "command": ["/bin/wait-until-idle"]}},
+}
+"""Of the agents. Two pods with a drain get deletion costs; simulated ones do not answer, so their calls are unknown.
+Whether a command failed, events tell."""
 CA = "vault-ca"
 _numbers = itertools.count(1)
 

@@ -38,9 +38,11 @@ ROLLED = {
     "listed": "Deployment",
     "watched": "Deployment",
     "costed": "Deployment",
+    "hooked": "StatefulSet",
 }
 """Bindings with one workload each, of the same name: a case rolls its own out."""
 
+DRAINED = ("costed", "hooked")
 WATCHED = ("voicekeystores", "secrets", "deployments", "statefulsets", "daemonsets", "namespaces")
 NOT_LED = "the Lease could not be read or renewed"
 NOT_LEADING = 503
@@ -65,7 +67,7 @@ class Bench:
         self.world.store(**job.store_spec())
         self.world.put()
         for name, kind in ROLLED.items():
-            more, replicas = (job.DRAINS[kind], 2) if name == "costed" else ({}, 1)
+            more, replicas = (job.DRAINS[kind] if name in DRAINED else {}), 2 if name == "costed" else 1
             self.world.deploy(name, kind, wait=False, replicas=replicas, secrets=[name], drain="100ms")
             self.world.put(name)
             self.world.bind(name, name, agents=[objects.agent(name, kind, **more)])
@@ -318,6 +320,17 @@ def patched_pods(bench: Bench, right: Right) -> None:
     bench.world.idle("costed")
 
 
+def hook_events(bench: Bench, right: Right) -> None:
+    """Whether a command of mode Exec failed is not known: the restart ends all the same, and the log tells."""
+    with bench.missing(right):
+        since = bench.length()
+        job.go_on(bench.world, "hooked")
+        bench.world.change("hooked")
+        bench.await_refusal(right)
+        bench.logged("events of failed hooks not read", "Forbidden", since=since)
+        bench.world.idle("hooked")
+
+
 def arming_policy(bench: Bench, right: Right) -> None:
     """Whether pods are armed by admission is not known: templates are armed, and the metric of API requests tells."""
     _, resource, verb = right
@@ -367,6 +380,7 @@ CASES: dict[Right, Callable[[Bench, Right], None]] = {
     (CLUSTER, "mutatingadmissionpolicies", "get"): arming_policy,
     (CLUSTER, "voicekeybindings/status", "patch"): status_of_a_binding,
     (CLUSTER, "voicekeystores/status", "patch"): status_of_a_store,
+    (CLUSTER, "events", "list"): hook_events,
     (CLUSTER, "events", "create"): an_event,
     (CLUSTER, "events", "patch"): an_event,
     (OWN, "configmaps", "get"): ca_of_a_store,

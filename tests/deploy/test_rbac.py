@@ -31,6 +31,7 @@ EVERYWHERE = {
     ("", "pods", (*WATCH, "patch")),
     ("", "namespaces", WATCH),
     ("", "resourcequotas", ("list",)),
+    ("", "events", ("list",)),
     ("events.k8s.io", "events", ("create", "patch")),
 }
 AT_HOME = {("coordination.k8s.io", "leases", ("create",)), ("", "configmaps", ("get",))}

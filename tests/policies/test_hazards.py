@@ -51,6 +51,23 @@ def test_hook_refused(probe: Probe, why: str | None) -> None:
     assert reason(hazards.hook_refused("D x", {"z": GOOD, "a": probe})) == why
 
 
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        (["a"], "D x: the preStop of pod a failed (event FailedPreStopHook), so that its containers were told to end"),
+        (["a", "b"], "and their calls were cut, or may have been"),
+    ],
+)
+def test_hook_failed(pods: list[str], words: str) -> None:
+    verdict = hazards.hook_failed("D x", pods)
+    assert reason(verdict) == "HookFailed"
+    assert words in str(verdict)
+
+
+def test_no_hook_failed() -> None:
+    assert hazards.hook_failed("D x", []) is None
+
+
 def test_pods_are_named_but_not_all() -> None:
     verdict = hazards.token_not_checked("D x", dict.fromkeys("abcd", LAX))
     assert verdict is not None
@@ -154,4 +171,4 @@ def test_host_ports(workload: Workload, needs: bool) -> None:  # noqa: FBT001
     verdict = hazards.host_port_needs_room(workload)
     assert reason(verdict) == ("HostPort" if needs else None)
     assert verdict is None or "host port 5060" in verdict.message
-    assert verdict is None or "Have 4 nodes for its 3 pods" in verdict.message
+    assert verdict is None or "Give it 4 nodes for its 3 pods" in verdict.message

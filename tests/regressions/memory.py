@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.reconcilers.check import violations
-from voicekeys.model.errors import ApiConflict, SourceMissing, StoreDown
+from voicekeys.model.errors import ApiConflict, ApiError, SourceMissing, StoreDown
 from voicekeys.model.identity import Name, WorkloadId
 from voicekeys.model.payload import KeyVersion, Payload
 from voicekeys.reconcilers.pods import selector_text
@@ -83,6 +83,9 @@ class Cluster:
         self.bindings: dict[Name, Object] = {}
         self.patches: list[dict[str, str | None]] = []
         self.armings: list[Object] = []
+        self.kubelet_said: set[tuple[str, str]] = set()  # UIDs of pods, and reasons of events about them
+        self.no_events: ApiError | None = None  # what reading events raises
+        self.looks: list[tuple[str, str, str]] = []
         self.watchers: list[tuple[str, asyncio.Queue[tuple[str, Object]]]] = []
         self._versions = itertools.count(100)
 
@@ -162,6 +165,12 @@ class Cluster:
     async def list_quotas(self, namespace: str) -> list[Object]:
         del namespace
         return self.quotas
+
+    async def has_event(self, namespace: str, uid: str, reason: str) -> bool:
+        self.looks.append((namespace, uid, reason))
+        if self.no_events is not None:
+            raise self.no_events
+        return (uid, reason) in self.kubelet_said
 
     async def mint_token(self, identity: Identity, audience: str) -> str:
         raise NotImplementedError

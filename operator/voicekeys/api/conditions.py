@@ -42,6 +42,7 @@ class BindingCondition(StrEnum):
     MESH_SIDECAR_CUTS_CALLS = "MeshSidecarCutsCalls"
     LIVENESS_MAY_CUT_CALLS = "LivenessMayCutCalls"
     HOST_PORT_NEEDS_ROOM = "HostPortNeedsRoom"
+    HOOK_FAILED = "HookFailed"
     CALLS_FORCED = "CallsForced"
     KEY_LEAKED = "KeyLeaked"
     SUSPENDED = "Suspended"
@@ -72,7 +73,7 @@ class ConditionDoc:
 
 _NORMAL, _ABNORMAL = Polarity.NORMAL_TRUE, Polarity.ABNORMAL_TRUE
 _OUTCOME, _SYNC, _ROLLOUT, _STORE = (f"reconcilers.{module}" for module in ("outcome", "sync", "rollout", "stores"))
-_ARMING, _CALLS, _LEAKS = "reconcilers.arming", "reconcilers.calls", "reconcilers.leaks"
+_ARMING, _CALLS, _LEAKS, _HOOKS = (f"reconcilers.{module}" for module in ("arming", "calls", "leaks", "failed_hooks"))
 _B, _S = BindingCondition, StoreCondition
 
 BINDING_CONDITIONS: Final = (
@@ -217,6 +218,14 @@ BINDING_CONDITIONS: Final = (
         _ARMING,
         feeds_ready=False,
         meaning="new pods need nodes on which no old one holds their host port",
+    ),
+    ConditionDoc(
+        _B.HOOK_FAILED,
+        _ABNORMAL,
+        _HOOKS,
+        feeds_ready=False,
+        meaning="the preStop of a pod whose calls nobody can ask for (Exec, Sleep) failed: its calls were cut, or may "
+        "have been, and the workload is not restarted before a person has approved",
     ),
     ConditionDoc(
         _B.CALLS_FORCED,

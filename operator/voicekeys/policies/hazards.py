@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voicekeys.api.names import APPROVE_ANNOTATION
 from voicekeys.model.verdict import Verdict
 from voicekeys.policies.preflight import surge
-from voicekeys.policies.words import listed
+from voicekeys.policies.words import count, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,26 @@ def hook_refused(workload: str, probes: Mapping[str, Probe]) -> Verdict | None:
     )
 
 
+def hook_failed(workload: str, pods: Sequence[str]) -> Verdict | None:
+    """Say that a hook which nobody but a kubelet can try has failed: its pod got SIGTERM at once (facts K4).
+
+    Args:
+        workload: kind and name.
+        pods: names of those about which a kubelet said so. Its own words are not shown: they may quote the command's
+            output.
+    """
+    if not pods:
+        return None
+    its = "its" if len(pods) == 1 else "their"
+    return Verdict(
+        "HookFailed",
+        f"{workload}: the preStop of {_names(pods)} failed (event FailedPreStopHook), so that {its} containers were "
+        f"told to end at once, and {its} calls were cut, or may have been. No other restart begins: let the hook's "
+        "command be one that is in the image, waits for the last call, does not end the agent itself and exits with 0, "
+        f"roll the workload out, then set {APPROVE_ANNOTATION} of the binding to a new value",
+    )
+
+
 def token_not_checked(workload: str, probes: Mapping[str, Probe]) -> Verdict | None:
     """Say that whoever reaches the drain port can end an agent."""
     lax = [pod for pod, probe in probes.items() if not probe.checks_token]
@@ -72,8 +93,8 @@ def not_ready_while_draining(workload: str, pods: Sequence[Pod]) -> Verdict | No
     return Verdict(
         "NotReadyWhileDraining",
         f"{workload}: {_names(turned)} turned not ready while draining, so that calls by a Service over UDP (SIP, RTP) "
-        "are cut: keep the readiness probe green until the last call ends. After a restart of the kubelet it may also "
-        "have stopped probing",
+        "are cut: let the readiness probe stay green until the last call ends. After a restart of the kubelet it may "
+        "also have stopped probing",
     )
 
 
@@ -135,8 +156,8 @@ def host_port_needs_room(workload: Workload) -> Verdict | None:
     return Verdict(
         "HostPort",
         f"{workload.id} takes host port {ports[0]}: a new pod finds no room on a node whose old pod still finishes "
-        f"calls. Have {workload.replicas + more} nodes for its {workload.replicas} pods, better twice as many, or a "
-        "restart waits for calls to end",
+        f"calls. Give it {workload.replicas + more} nodes for its {count(workload.replicas, 'pod')}, better twice as "
+        "many, or a restart waits for calls to end",
     )
 
 

@@ -31,7 +31,14 @@ log = structlog.get_logger(__name__)
 LOOK_AGAIN_SECONDS = 60.0
 """What a person mends does not always come as an event: a right that was granted, a foreign Secret that went away."""
 
-_LEARNT_LATER = (Is.SECRET_SYNCED, Is.SOURCE_REACHABLE, Is.AGENTS_CURRENT, Is.CALLS_DRAINED, Is.KEY_FRESH)
+_LEARNT_LATER = (
+    Is.SECRET_SYNCED,
+    Is.SOURCE_REACHABLE,
+    Is.AGENTS_CURRENT,
+    Is.CALLS_DRAINED,
+    Is.KEY_FRESH,
+    Is.HOOK_FAILED,
+)
 
 
 class BindingReconciler:

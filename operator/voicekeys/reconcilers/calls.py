@@ -22,9 +22,10 @@ from voicekeys.policies import ends, hazards, rotation
 from voicekeys.policies import leaks as leak_policy
 from voicekeys.policies.rollout import Do, Step
 from voicekeys.policies.sights import NOTHING, Ended
+from voicekeys.reconcilers.failed_hooks import FailedHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from voicekeys.api.binding import Drain
@@ -56,7 +57,7 @@ class Calls:
     Args:
         drains: asks pods.
         tracker: knows the last object of a pod.
-        cluster: for deletion costs.
+        cluster: for deletion costs, and for events of hooks that failed.
         outcome: for events.
     """
 
@@ -65,6 +66,7 @@ class Calls:
         self._tracker = tracker
         self._cluster = cluster
         self._outcome = outcome
+        self._failed_hooks = FailedHooks(cluster)
         self._settled: dict[Name, dict[str, End]] = {}  # ends, by UID, that no written status has yet
 
     # ---- before a restart
@@ -92,7 +94,8 @@ class Calls:
         if drain is None or case.wanted.refused or not pods:
             return None
         sights = await self._drains.look(case.workload.id, pods, drain.contract_port)
-        block = unarmed_block(case, drain, pods, sights) or await self.inspect(case, pods)
+        known = unarmed_block(case, drain, pods, sights) or self._failed_hooks.standing(case)
+        block = known or await self.inspect(case, pods)
         told = self._is_told_to(case)
         if block is not None and not told:
             return Step(Do.HOLD, block, case.observed.now + LOOK_AGAIN)
@@ -171,13 +174,19 @@ class Calls:
         unready = hazards.not_ready_while_draining(str(case.workload.id), [pod for pod in old if pod.terminating])
         case.draft.warn(Is.NOT_READY_WHILE_DRAINING, unready)
 
-    def rest(self, workload: WorkloadId, binding: Name) -> None:
+    async def look_for_failed_hooks(self, case: Case, old: Collection[OldPod], mine: SeenPods) -> None:
+        """Look whether a hook failed of pods that can only be seen to end; ``old`` has those that just have, too."""
+        await self._failed_hooks.look(case, {pod.uid: pod for pod in old}.values(), mine)
+
+    def rest(self, case: Case) -> None:
         """Nothing of a workload drains for a binding: its pods are not asked any more."""
-        self._drains.forget(workload, binding)
+        self._drains.forget(case.workload.id, case.observed.name)
+        self._failed_hooks.rest(case)
 
     def forget(self, binding: Name) -> None:
         """A binding is gone."""
         self._drains.forget_all(binding)
+        self._failed_hooks.forget(binding)
         self._settled.pop(binding, None)
 
     def draining(self, observed: Observed, status: AgentStatus) -> str | None:
@@ -271,7 +280,7 @@ class Calls:
         asked = orders.approve
         if asked and asked != handled.approve:
             draft.status = replace(draft.status, handled=replace(handled, approve=asked))
-            if draft.status.frozen is not None:
+            if self._failed_hooks.approved(observed.name, draft) or draft.status.frozen is not None:
                 draft.status = rotation.approved(draft.status)
                 self._outcome.event(observed.record, "Normal", "Approved", "restarts go on after a call was cut")
 

@@ -84,6 +84,10 @@ class Draft:
         """Whether one of these conditions spoke of a thing before."""
         return any(self._about(subject, conditions))
 
+    def said_about(self, subject: str, condition: str) -> Verdict | None:
+        """What a condition said of a thing before; None where it was not there, or spoke of another."""
+        return next((Verdict(old.reason, old.message) for old in self._about(subject, (condition,))), None)
+
     def _about(self, subject: str, conditions: Sequence[str]) -> Iterator[Condition]:
         of_these = (old for old in self.status.conditions if old.type in conditions)
         return (old for old in of_these if old.message.startswith((f"{subject}:", f"{subject},", f"{subject} ")))

@@ -106,6 +106,9 @@ class Cluster(Protocol):
     async def list_quotas(self, namespace: str) -> list[Object]:
         """ResourceQuotas of a namespace."""
 
+    async def has_event(self, namespace: str, uid: str, reason: str) -> bool:
+        """Whether there is an event with this reason about the object with this UID."""
+
     async def mint_token(self, identity: Identity, audience: str) -> str:
         """A short-lived ServiceAccount token (TokenRequest) for ``audience``."""
 

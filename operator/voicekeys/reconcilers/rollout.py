@@ -168,7 +168,7 @@ class Rollouts:
         # A template with a trigger has had a restart: a status that was lost must not lose the pods of before it.
         if settled and not (status is None and recorded.trigger) and not (late or remade):
             self._leftovers.rest(workload.id, name)
-            self._calls.rest(workload.id, name)
+            self._calls.rest(case)
             recorded = await self._arming.at_rest(case, recorded)
             self._arming.propose(case, recorded)
             resting = replace(recorded, desired=workload.replicas, current=workload.replicas, draining=None)
@@ -184,8 +184,10 @@ class Rollouts:
             recorded = records.patched(recorded, recorded.trigger or "", case.wanted.digest)
         if current and case.doubts(recorded.trigger or "", recorded.diverged_time, mine):
             recorded = records.doubted(recorded)
+        before = recorded.old_pods
         step, recorded = await self._step(case, recorded, mine)
         await self._watch_calls(case, recorded, mine)
+        await self._calls.look_for_failed_hooks(case, (*before, *recorded.old_pods), mine)
         if step.do is Do.NOTHING:
             recorded = await self._arming.look(case, recorded, case.owned(mine))
         case.draft.keep_about(str(workload.id), *PROBED)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from voicekeys.clients.kube.paths import Call, call_of, path, plural, selector_text
+from voicekeys.clients.kube.paths import Call, call_of, core_events, path, plural, selector_text
 from voicekeys.model.errors import ApiInvalid
 
 
@@ -31,6 +31,13 @@ def test_path(arguments: tuple[str, ...], expected: str) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(arguments: tuple[str, ...]) -> None:
     with pytest.raises(ApiInvalid):
         path(*arguments)
+
+
+def test_the_events_of_kubelets_are_those_of_the_core_api() -> None:
+    assert core_events("shop") == "/api/v1/namespaces/shop/events"
+    assert call_of("GET", core_events("shop")) == Call("list", "events", "list events shop")
+    with pytest.raises(ApiInvalid):
+        core_events("..")
 
 
 def test_an_unknown_kind_is_refused() -> None:

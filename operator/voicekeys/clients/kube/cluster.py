@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voicekeys.api.names import ARMING_POLICY, FIELD_MANAGER
 from voicekeys.clients.kube.faults import KIND_NOT_SERVED, UID_CHANGED, UNPROCESSABLE
 from voicekeys.clients.kube.ownership import without_arming
-from voicekeys.clients.kube.paths import path, plural, selector_text
+from voicekeys.clients.kube.paths import core_events, path, plural, selector_text
 from voicekeys.clients.kube.session import APPLY, JSON_PATCH, MERGE_PATCH
 from voicekeys.clients.kube.watch import Watcher
 from voicekeys.model.errors import (
@@ -217,6 +217,15 @@ class KubeCluster:
     async def list_quotas(self, namespace: str) -> list[Object]:
         """ResourceQuotas of a namespace."""
         return await self._list(path("resourcequotas", namespace))
+
+    async def has_event(self, namespace: str, uid: str, reason: str) -> bool:
+        """Whether there is an event with this reason about the object with this UID: asked once, not tried again.
+
+        Events are kept for an hour, by the API server's default.
+        """
+        params = {"fieldSelector": f"involvedObject.uid={uid},reason={reason}", "limit": "1"}
+        answer = await self._session.request("GET", core_events(namespace), params=params, retry=False)
+        return bool(answer.get("items"))
 
     async def mint_token(self, identity: Identity, audience: str) -> str:
         """Mint a ServiceAccount token (TokenRequest) for ``audience``, good for ten minutes.

@@ -97,6 +97,11 @@ def path(resource: str, namespace: str = "", name: str = "", subresource: str = 
     return "/".join(parts)
 
 
+def core_events(namespace: str) -> str:
+    """Path of a namespace's events in the core API, where kubelets write theirs."""
+    return f"/api/v1/namespaces/{_segment(namespace)}/events"
+
+
 def call_of(method: str, path: str) -> Call:
     """Read a request's verb and resource from its method and path."""
     parts = path.strip("/").split("/")
