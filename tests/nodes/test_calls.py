@@ -93,6 +93,19 @@ def test_an_agent_that_serves_no_contract_is_not_restarted_until_a_person_says_s
     assert lines.events("RestartMayCutCalls")
 
 
+def test_a_leaked_key_is_replaced_whatever_calls_that_cuts(scene: Scene) -> None:
+    """Without a hook the pod has 30 s, whatever its guard holds: what that may cut is told before, and counted."""
+    lines = scene(replicas=1, drain={"mode": "HTTP", "inject": "Off"})
+    lines.begin(lines.pods[0])
+    lines.annotate("leaked", "seen-in-a-log")
+    lines.until("KeyLeaked", "True", "NewKeyAwaited")
+    lines.change()
+    entry = lines.finished(150)
+    assert entry["forced"] == 1
+    assert any("1 live call" in text for text in lines.events("LeakEmergency")), lines.events("LeakEmergency")
+    assert lines.condition("KeyLeaked") == {}
+
+
 # ---- faults
 
 

@@ -65,6 +65,22 @@ def test_a_call_outlives_the_change_of_its_key_by_mode(mode: str, scene: Scene) 
     end_well(lines, pod)
 
 
+def test_a_hook_that_cannot_run_is_told_and_holds_the_next_restart(scene: Scene) -> None:
+    """A command that is missing holds nobody (K4); no pod of this mode could be asked before."""
+    lines = scene(replicas=1, drain={"mode": "Exec", "command": ["/no/such/command"]}, DEAF="1")
+    pod = lines.pods[0]
+    lines.begin(pod)
+    lines.change()
+    lines.await_end(pod)
+    assert lines.cut(pod) == ["one"]
+    assert pod in lines.until("HookFailed", "True")["message"]
+    lines.finished()
+    lines.change("third")
+    lines.until("AgentsCurrent", "False", "HookFailed")
+    lines.annotate("approve", "seen")
+    lines.finished()
+
+
 def containers(lines: Lines) -> list[dict[str, Any]]:
     """The containers of the first pod, sidecars too."""
     spec = (lines.stage.pod(lines.pods[0]) or {})["spec"]
