@@ -68,7 +68,7 @@ from voicekeys.telemetry.metrics import Metrics
 from voicekeys.telemetry.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from voicekeys.api.store import StoreSpec
     from voicekeys.model.identity import WorkloadId
@@ -99,13 +99,15 @@ class Operator:
         self.clock = SystemClock()
         self.random = Random()  # noqa: S311 -- jitter, not secrets
         self.metrics = Metrics(__version__)
-        self.session = KubeSession(load_credentials(settings.kubeconfig, settings.kube_context), observe=self._observe)
+        credentials = load_credentials(settings.kubeconfig, settings.kube_context)
+        self.session = KubeSession(credentials, observe=self.metrics.api_request)
         self.namespace = settings.pod_namespace or self.session.credentials.namespace or "voicekeys-system"
         self.cluster = KubeCluster(self.session, namespace=self.namespace, on_watch_error=_watch_error)
         self.own = OwnNamespace(self.session, self.namespace)
         identity, former = candidacy(settings.pod_name, settings.pod_uid)
+        on_error = _warning("the Lease could not be read or renewed")
         self.elector = Elector(
-            self.session, self.namespace, settings.lease_name, identity, predecessors=former, on_error=_lease_error
+            self.session, self.namespace, settings.lease_name, identity, predecessors=former, on_error=on_error
         )
         self.events = EventEmitter(self.session, instance=identity)
         self.queue = WorkQueue()
@@ -139,7 +141,7 @@ class Operator:
         )
         self.shell = Shell(
             self.handlers,
-            lambda: kopf_connection_info(self.session.credentials),
+            lambda: kopf_connection_info(credentials),
             settings.namespaces,
             identity,
             self.random,
@@ -203,29 +205,34 @@ class Operator:
         ends: set[asyncio.Task[Any]] = {asyncio.create_task(self.stop.wait(), name="stop")}
         if self.settings.leader_election:
             ends.add(asyncio.create_task(self._exit_on_loss(), name="lease lost"))
-        # An API server that has just started refuses what its rules of access, a moment late, will allow.
-        digester = Digester(await patiently(self.own.fingerprint_key, PATIENCE_SECONDS, _not_yet))
-        await patiently(self.admission.look, PATIENCE_SECONDS, _not_yet)
-        engine = self._assemble(digester)
-        if self.watchers is None:  # pragma: no cover -- _assemble has set it
-            return
-        for raw in stores_in(self.settings.stores_dir):
-            await self.stores.upsert(raw)
-        watching = asyncio.create_task(self.watchers.run(), name="watchers")
-        working = asyncio.create_task(self._work(engine), name="engine")
-        sweeping = asyncio.create_task(self._sweep(), name="sweep")
-        ends |= {watching, working, sweeping, asyncio.create_task(self.shell.run(), name="kopf")}
+        beginning = asyncio.create_task(self._begin(), name="begin")
         try:
-            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait({*ends, beginning}, return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                ends |= beginning.result()
+                done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
+            ends.add(beginning)
             self.stop.set()
             # No signal: the first process of a container cannot kill itself.
             asyncio.get_running_loop().call_later(END_SECONDS, os._exit, EXIT_STUCK)
             for task in ends:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _begin(self) -> set[asyncio.Task[Any]]:
+        """Start all that a leader does."""
+        # An API server that has just started refuses what its rules of access, a moment late, will allow.
+        again = _warning("cannot lead yet, tried again")
+        digester = Digester(await patiently(self.own.fingerprint_key, PATIENCE_SECONDS, again))
+        await patiently(self.admission.look, PATIENCE_SECONDS, again)
+        engine, watchers = self._assemble(digester)
+        for raw in stores_in(self.settings.stores_dir):
+            await self.stores.upsert(raw)
+        work = (watchers.run(), self._work(engine), self._sweep(), self.shell.run())
+        return {asyncio.create_task(each) for each in work}
 
     async def _marked(self, *, leads: bool) -> None:
         """Mark the pod, or take the mark off: without it only /notify is lost, and polling goes on."""
@@ -235,7 +242,7 @@ class Operator:
         except ApiError as error:
             log.warning("the pod's leader label was not set: /notify does not work", message=error.message)
 
-    def _assemble(self, digester: Digester) -> Engine:
+    def _assemble(self, digester: Digester) -> tuple[Engine, Watchers]:
         self.shared = SharedKeys(digester, self.stores.find)
         self.watchers = Watchers(
             self.cluster,
@@ -265,7 +272,7 @@ class Operator:
         bindings = BindingReconciler(gatherer, sync, rollouts, outcome, self.stores, self.clock, self.queue)
         stores = StoreReconciler(self.stores, self.inventory, self.cluster, self.events, self.clock)
         reconcile = {names.BINDING_KIND: bindings.reconcile, names.STORE_KIND: stores.reconcile}
-        return Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile)
+        return Engine(self.queue, reconcile, self.clock, self.random, self.metrics.reconcile), self.watchers
 
     async def _work(self, engine: Engine) -> None:
         if self.watchers is not None:
@@ -318,14 +325,10 @@ class Operator:
         return Hooks(
             health={"loop": self.heartbeat.check, "watch": self.checks.watch},
             ready={"stores": self.checks.stores},
-            key=self._notify_key,
+            key=self.own.notify_key,
             since=lambda: self.leads_since,
             notify=lambda store, path: self.stores.notify(store, path) or 0,
         )
-
-    async def _notify_key(self) -> bytes | None:
-        text = await self.cluster.read_own("Secret", names.NOTIFY_SECRET, "key")
-        return text.encode() if text else None
 
     async def _connect(self, name: str, spec: StoreSpec) -> KeySource:
         client = await connect(
@@ -354,20 +357,13 @@ class Operator:
         for name in {*self.inventory.of_agent(workload), *followers}:
             self.queue.add_after(name, 0.1)
 
-    def _observe(self, verb: str, resource: str, code: int, seconds: float | None) -> None:
-        self.metrics.api_request(verb, resource, code, seconds)
-
 
 def _watch_error(resource: str, error: ApiError) -> None:
     log.warning("watch interrupted, goes on by itself", resource=resource, reason=error.reason, message=error.message)
 
 
-def _not_yet(error: ApiError) -> None:
-    log.warning("cannot lead yet, tried again", reason=error.reason, message=error.message)
-
-
-def _lease_error(error: ApiError) -> None:
-    log.warning("the Lease could not be read or renewed", reason=error.reason, message=error.message)
+def _warning(event: str) -> Callable[[ApiError], None]:
+    return lambda error: log.warning(event, reason=error.reason, message=error.message)
 
 
 async def _run(settings: Settings, redactor: Redactor) -> None:

@@ -112,7 +112,7 @@ BINDING_STATUS: Final = BindingStatus(
         ),
     ),
     frozen=Frozen(since=NOW, calls=1, pod="receptionist-a"),
-    emergency=Emergency(since=NOW, version=6),
+    emergency=Emergency(since=NOW, version=6, created_time=NOW, fingerprint="0" * 32),
 )
 
 STORE_STATUS: Final = StoreStatus(

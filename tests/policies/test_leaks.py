@@ -70,8 +70,6 @@ URGENT = {
     "no change": (None, False),
     "a change that is over": (replace(CHANGE, phase=Phase.IDLE), False),
     "frozen": (replace(CHANGE, phase=Phase.FROZEN), False),
-    "the leaked key, rendered anew": (replace(CHANGE, to_version=7), False),
-    "the same key under a later version, rendered anew": (replace(CHANGE, from_version=8), False),
 }
 
 
@@ -87,7 +85,6 @@ def test_which_change_is_an_emergency(change: RotationStatus | None, *, urgent: 
     ("outcome", "to_version", "left"),
     [
         (Outcome.COMPLETED, 8, None),
-        (Outcome.COMPLETED, 7, SEVEN),
         (Outcome.SUPERSEDED, 8, SEVEN),
         (Outcome.ROLLED_BACK, 8, SEVEN),
     ],
@@ -102,7 +99,7 @@ def test_it_is_over_when_another_version_has_reached_every_pod(
 def test_what_a_restart_may_cut() -> None:
     who = "Deployment n/agent"
     assert policy.may_cut(who, {}, None) == (
-        "Deployment n/agent restarts because of the leak: each of its pods lets its calls end before it does"
+        "Deployment n/agent restarts because of the leak: each of its pods is to let its calls end before it does"
     )
     refused = Verdict("PortClosed", "pod c refuses connections")
     whatever = f"{who} restarts because of the leak whatever calls that cuts"
@@ -130,10 +127,43 @@ def test_what_is_told_of_a_leak() -> None:
 
 def test_what_is_told_at_the_end() -> None:
     entry = HistoryEntry("v8", 7, 8, gen.NOW, gen.NOW, Outcome.COMPLETED, 3, 0)
-    over = "version 7 of the key, which leaked, is in no pod any more: delete it at its provider"
-    assert policy.over_text(SEVEN, entry) == over
+    over = (
+        "version 7 of the key, which leaked, is in no pod any more: delete it at its provider, and take "
+        "voicekeys.dev/leaked off"
+    )
+    assert policy.over_text(SEVEN, entry, agents=True) == over
     cut = replace(entry, forced=2, unwitnessed=1)
-    assert policy.over_text(SEVEN, cut) == f"{over}; 2 calls were cut; 1 pod ended without anyone having seen it"
+    assert (
+        policy.over_text(SEVEN, cut, agents=True)
+        == f"{over}; 2 calls were cut; 1 pod ended without anyone having seen it"
+    )
+
+
+def test_nobody_has_looked_at_pods_that_no_agent_names() -> None:
+    entry = HistoryEntry("v8", 7, 8, gen.NOW, gen.NOW, Outcome.COMPLETED, 0, 0)
+    assert "delete" not in policy.over_text(SEVEN, entry, agents=False)
+
+
+LEAK = Emergency(gen.NOW, 7, gen.NOW, "f7")
+
+
+@pytest.mark.parametrize(
+    ("key", "answers"),
+    [
+        (KeyStatus(8, gen.NOW, "f8"), True),
+        (KeyStatus(9, gen.at(9), "f7"), False),
+        (KeyStatus(7, gen.NOW, "f7-and-more-fields"), False),
+        (KeyStatus(7, gen.at(9), "another"), True),
+    ],
+    ids=["a new one", "the leaked one put again", "the leaked one with other fields", "of another path"],
+)
+def test_which_key_answers_a_leak(key: KeyStatus, answers: bool) -> None:  # noqa: FBT001
+    """Whatever the versions of the change say: one that is rendered anew in mid-change has one version only."""
+    for change in (replace(CHANGE, from_version=key.version, to_version=key.version), CHANGE):
+        status = BindingStatus(key=key, rotation=change, emergency=LEAK)
+        assert rotation.is_urgent(status) is answers
+        over = rotation.ended(status, Outcome.COMPLETED, gen.NOW)
+        assert (over.emergency is None) is answers
 
 
 def test_calls_that_were_cut_freeze_what_comes_after_it() -> None:

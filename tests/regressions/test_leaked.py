@@ -195,7 +195,7 @@ def test_a_hook_that_nobody_saw_work_is_told_as_such(small: Small) -> None:
 def test_armed_pods_drain_as_always(small: Small) -> None:
     leaked(small)
     change(small)
-    assert "each of its pods lets its calls end before it does" in told(small)[0]
+    assert "each of its pods is to let its calls end before it does" in told(small)[0]
     rolled(small)
     assert small.reason("CallsDrained") == "Draining"
     assert small.status()["emergency"], "until the last of them has ended"

@@ -226,10 +226,14 @@ class Emergency:
     Args:
         since: when a person said so.
         version: Vault's version of the leaked key.
+        created_time: when Vault got it, where known: another path, or a secret made anew, has the same versions.
+        fingerprint: of its values, where known: the same key may be put again under another version.
     """
 
     since: Time
     version: int
+    created_time: Time | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

@@ -40,12 +40,15 @@ def said(status: BindingStatus, now: datetime) -> BindingStatus:
     before, change = status.emergency, status.rotation
     if status.key is None:
         return status
-    version = status.key.version
+    key, version = status.key, status.key.version
     if change is not None and change.phase not in rotation.AT_REST:
         again = before is not None and change.phase is Phase.DRAINING
         version = change.to_version if again else change.from_version
     if before is None or before.version != version:
-        status = replace(status, emergency=Emergency(now.replace(microsecond=0), version))
+        leak = Emergency(now.replace(microsecond=0), version)
+        if key.version == version:
+            leak = replace(leak, created_time=key.created_time, fingerprint=key.fingerprint)
+        status = replace(status, emergency=leak)
     return rotation.retried(status, now)
 
 
@@ -64,7 +67,7 @@ def may_cut(workload: str, bare: Mapping[str, Sight], broken: Verdict | None, si
         silent: pods with a hook that do not answer: their kubelet may reach them all the same.
     """
     if not bare and broken is None and not silent:
-        return f"{workload} restarts because of the leak: each of its pods lets its calls end before it does"
+        return f"{workload} restarts because of the leak: each of its pods is to let its calls end before it does"
     told = [broken.message] if broken is not None else []
     if silent and broken is None:
         told.append(f"whether the hook of {listed(silent)} works, and how many calls wait for it, is not known")
@@ -104,9 +107,18 @@ def verdict(status: BindingStatus, path: str, unarmed: Sequence[str], cuts: Sequ
     )
 
 
-def over_text(leak: Emergency, entry: HistoryEntry) -> str:
-    """Say that a leaked key is out of use, and what that cut."""
-    text = f"version {leak.version} of the key, which leaked, is in no pod any more: delete it at its provider"
+def over_text(leak: Emergency, entry: HistoryEntry, *, agents: bool) -> str:
+    """Say that a leaked key is out of use, and what that cut.
+
+    Args:
+        leak: the key.
+        entry: of the change that took it out.
+        agents: whether the binding names workloads: nobody looks at pods of others.
+    """
+    leaked = f"version {leak.version} of the key, which leaked, is in no"
+    if not agents:
+        return f"{leaked} Secret any more. Which pods use it still, nobody has looked: spec.agents names none"
+    text = f"{leaked} pod any more: delete it at its provider, and take {names.LEAKED_ANNOTATION} off"
     if entry.forced:
         text += f"; {count(entry.forced, 'call')} {'was' if entry.forced == 1 else 'were'} cut"
     if entry.unwitnessed:

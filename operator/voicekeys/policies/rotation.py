@@ -13,7 +13,7 @@ from voicekeys.policies import records
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from voicekeys.api.status import AgentStatus, BindingStatus, Emergency
+    from voicekeys.api.status import AgentStatus, BindingStatus
     from voicekeys.policies.sights import Ended
 
 
@@ -199,12 +199,15 @@ def _once_more(agent: AgentStatus, refused: str, moment: datetime) -> AgentStatu
 def is_urgent(status: BindingStatus) -> bool:
     """Whether the change in flight is the one that takes a leaked key out of use."""
     change = status.rotation
-    return change is not None and change.phase not in AT_REST and _answers(change, status.emergency)
+    return change is not None and change.phase not in AT_REST and _is_answered(status)
 
 
-def _answers(change: RotationStatus, leak: Emergency | None) -> bool:
-    """Whether a change takes a leaked key out of use: another version does, the same one rendered anew does not."""
-    return leak is not None and change.to_version not in {leak.version, change.from_version}
+def _is_answered(status: BindingStatus) -> bool:
+    """Whether the Secret holds another key than the leaked one, which may be rendered anew, or put a second time."""
+    leak, key = status.emergency, status.key
+    if leak is None or key is None or key.fingerprint == leak.fingerprint:
+        return False
+    return key.version != leak.version or leak.created_time not in {None, key.created_time}
 
 
 def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStatus:
@@ -230,6 +233,6 @@ def ended(status: BindingStatus, outcome: Outcome, now: datetime) -> BindingStat
     )
     phase = Phase.IDLE if status.frozen is None else next_phase(Phase.IDLE, Event.FORCED)
     rotation = replace(change, phase=phase, pods_on_old_key=None)
-    emergency = None if outcome is Outcome.COMPLETED and _answers(change, status.emergency) else status.emergency
+    emergency = None if outcome is Outcome.COMPLETED and _is_answered(status) else status.emergency
     history = (*status.history, entry)[-MAX_HISTORY:]
     return replace(status, rotation=rotation, agents=agents, history=history, emergency=emergency)

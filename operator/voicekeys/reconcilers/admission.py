@@ -26,7 +26,7 @@ class Admission:
     Args:
         ask: whether the policy is there; None where that may not be read. No such question: nothing is armed.
         on_change: called when it came or went while the operator ran: what was known of pods may be so no more.
-        again: seconds between two looks for a policy that has gone.
+        again: seconds between two looks for a policy that has gone, or that may not be read yet.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Admission:
         if self._ask is None:
             return
         found = await self._ask()
-        if found is False and self._known:
+        if (found is False and self._known) or (found is None and self._known is None):
             await asyncio.sleep(self._again)
             found = await self._ask()
         if found is None:

@@ -87,8 +87,8 @@ class Arming:
         self._admission = admission
         self._image = image
         self._bindings_of = bindings_of
-        self._looked: dict[tuple[str, str], float] = {}
-        self._counted: dict[tuple[str, str], int] = {}  # the admission's changes when the pods were last counted
+        self._looked: dict[tuple[Name, str], float] = {}
+        self._counted: dict[tuple[Name, str], int] = {}  # the admission's changes when the pods were last counted
 
     def prepare(self, observed: Observed, draft: Draft) -> None:
         """Have ready what admission takes from the status: the token of each drain server, the gauge's image.
@@ -158,7 +158,7 @@ class Arming:
         """
         if case.agent.drain is None:
             return replace(recorded, unarmed=None) if recorded.unarmed is not None else recorded
-        key = (case.observed.record.uid, case.workload.uid)
+        key = (case.observed.name, case.workload.uid)
         # Pods that came while nobody armed them have no hook, whatever was counted before.
         doubted = self._counted.get(key, 0) != self._admission.changes
         amiss = recorded.unarmed != 0 or doubted or case.draft.was_told_about(str(case.workload.id), *PROBED)
@@ -171,12 +171,19 @@ class Arming:
             case.draft.wake_in(pause - (now - last), case.observed.now)
             case.draft.keep_about(str(case.workload.id), *PROBED)
             return recorded
-        self._looked[key], self._counted[key] = now, self._admission.changes
+        self._looked[key], changes = now, self._admission.changes
         raw = await self._cluster.list_pods(case.workload.id.namespace, case.workload.selector)
         pods = [parse_pod(one, prefix=TRIGGER_PREFIX) for one in raw]
         recorded = await self.look(case, recorded, on_old_key.of_workload(pods, case.workload))
+        self._counted[key] = changes
         case.draft.wake_in(SOON_SECONDS if recorded.unarmed is None else LOOK_SECONDS, case.observed.now)
         return recorded
+
+    def forget(self, binding: Name) -> None:
+        """A binding is gone."""
+        for known in (self._looked, self._counted):
+            for key in [key for key in known if key[0] == binding]:
+                known.pop(key)
 
     async def look(self, case: Case, recorded: AgentStatus, pods: Sequence[Pod]) -> AgentStatus:
         """Count the pods without a hook, and prove the hooks of the others."""

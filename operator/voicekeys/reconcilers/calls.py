@@ -112,7 +112,7 @@ class Calls:
             return {}
         sights = await self._drains.look(case.workload.id, pods, drain.contract_port if drain else None)
         bare = {pod.name: sights[pod.uid] for pod in pods if drain is None or policy.is_unprotected(pod, drain)}
-        broken = await self.inspect(case, pods) if drain is not None else None
+        broken = self._failed_hooks.standing(case) or (await self.inspect(case, pods) if drain is not None else None)
         asked = [pod for pod in pods if pod.name not in bare and pod.endpoint() is not None]
         silent = [pod.name for pod in asked if sights[pod.uid].calls is None]
         who = str(case.workload.id)

@@ -149,7 +149,9 @@ def _move(
     entry = draft.status.history[-1]
     announced = [_announced(change, outcome, entry.unwitnessed)]
     if leak is not None and draft.status.emergency is None:
-        announced.append(("Normal", "LeakEmergencyOver", leaks.over_text(leak, entry)))
+        announced.append(
+            ("Normal", "LeakEmergencyOver", leaks.over_text(leak, entry, agents=bool(observed.spec.agents)))
+        )
     return announced
 
 

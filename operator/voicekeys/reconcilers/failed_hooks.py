@@ -50,7 +50,7 @@ class FailedHooks:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._looked: dict[tuple[Name, WorkloadId], dict[str, Point]] = {}
-        self._found: dict[tuple[Name, WorkloadId], Verdict] = {}  # that no written status has yet
+        self._found: dict[tuple[Name, WorkloadId], Verdict] = {}  # that nobody has approved
 
     async def look(self, case: Case, old: Collection[OldPod], mine: SeenPods) -> None:
         """Look at the old pods that have begun to drain, or have ended, since the last look.
@@ -114,8 +114,9 @@ class FailedHooks:
             return None
         told = case.draft.said_about(str(case.workload.id), Is.HOOK_FAILED)
         if told is not None:
-            self._found.pop(_key(case), None)
-        return told or self._found.get(_key(case))
+            # Kept here, too: one condition tells of one workload, and another one's may be told next.
+            self._found[_key(case)] = told
+        return self._found.get(_key(case))
 
     def tell(self, case: Case) -> None:
         """Note it."""

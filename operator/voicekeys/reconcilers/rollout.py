@@ -198,6 +198,7 @@ class Rollouts:
         """A binding is gone."""
         self._leftovers.forget(binding)
         self._calls.forget(binding)
+        self._arming.forget(binding)
         self._turns.forget(binding)
 
     def witness(self, observed: Observed, draft: Draft) -> None:
