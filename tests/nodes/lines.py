@@ -186,6 +186,10 @@ class Lines:
                 seconds,
             )
 
+    def template(self, pod: str) -> str:
+        """The hash of the template that a pod of a Deployment was made from; empty when it is gone."""
+        return str((self.stage.pod(pod) or {}).get("metadata", {}).get("labels", {}).get("pod-template-hash", ""))
+
     def cut(self, pod: str) -> list[str]:
         """The calls that were live when a pod's program was told to end."""
         told = self.stage.witness.events(pod, "sigterm")

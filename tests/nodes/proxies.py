@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from tests.lab.nodes import oci
+from tests.lab.nodes import images, oci
 from tests.nodes import pods
 from tests.nodes.lines import KEY, LONGEST_CALL, NAME, Lines
 from tests.reconcilers.harness import ROOT
@@ -60,9 +60,11 @@ def image(folder: Path) -> Path:
     (folder / "haproxy.cfg").write_text(CONFIGURATION)
     files = {f"/haproxy/{one.name}": one.resolve() for one in [program, *libraries]}
     files["/haproxy/haproxy.cfg"] = folder / "haproxy.cfg"
-    start = [f"/haproxy/{loader.name}", "--library-path", "/haproxy", "/haproxy/haproxy"]
-    layer = oci.write_layer(files, folder / "haproxy-layer.tar")
-    made = oci.Image(IMAGE, [layer], [*start, "-db", "-f", "/haproxy/haproxy.cfg"])
+    start = f"/haproxy/{loader.name} --library-path /haproxy /haproxy/haproxy -db -f /haproxy/haproxy.cfg"
+    # Not the container's first process, which no signal ends that it has no handler for.
+    script = f"trap 'kill -TERM $child' TERM; {start} & child=$!; wait $child; wait $child"
+    layers = [images.base_layer(lambda _line: None), oci.write_layer(files, folder / "haproxy-layer.tar")]
+    made = oci.Image(IMAGE, layers, ["sh", "-c", script])
     return oci.write_archive(made, folder / "haproxy.tar")
 
 

@@ -154,6 +154,7 @@ def test_an_event_loop_that_is_blocked_holds_its_calls(scene: Scene) -> None:
     pod = change_with_a_call(lines)
     address = lines.address(pod)
     lines.tell(address, "block/8")
+    time.sleep(0.5)  # it begins a moment after the answer
     with pytest.raises(TimeoutError):
         lines.tell(address, "idle", seconds=2)
     end_well(lines, pod)

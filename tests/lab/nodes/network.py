@@ -61,6 +61,9 @@ class Network:
     def connect(self, name: str, number: int, pid: int) -> None:
         """Plug a node's namespace (of process `pid`) in, and give it its address and routes."""
         peer = ["peer", "name", "eth0", "netns", str(pid)]
+        if f" {name}@" in _links(self._switch):
+            # Of the node before its power was cut: the kernel takes its namespace away when it gets to it.
+            inside(self._switch, "ip", "link", "delete", name)
         inside(self._switch, "ip", "link", "add", name, "type", "veth", *peer)
         inside(self._switch, "ip", "link", "set", name, "master", "bridge", "up")
         inside(pid, "ip", "address", "add", f"{self.address_of(number)}/24", "dev", "eth0")
@@ -109,6 +112,12 @@ def lock_of(number: int) -> socket.socket | None:
         lock.close()
         return None
     return lock
+
+
+def _links(pid: int) -> str:
+    """The links of a process's network namespace."""
+    argv = ["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", "-o", "link"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
 def tool(name: str) -> Path | str:

@@ -42,7 +42,12 @@ APISERVER = (
 )
 NUMBER = "number"
 FOLDERS = "voicekeys-nodes-"
-CONTROLLER_MANAGER = (f"--node-monitor-grace-period={GRACE_SECONDS}s", "--node-monitor-period=1s")
+CONTROLLER_MANAGER = (
+    f"--node-monitor-grace-period={GRACE_SECONDS}s",
+    "--node-monitor-period=1s",
+    # An autoscaler looks each 15 s otherwise, which is longer than a rollout takes.
+    "--horizontal-pod-autoscaler-sync-period=1s",
+)
 
 
 class RealNodes:
