@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.reconcilers.check import check_binding
 from tests.reconcilers.conftest import account, cluster, operator, pytest_pyfunc_call, statuses, together, world
+from tests.regressions.calls import agent_with_a_call
 from tests.regressions.small import Small
 
 if TYPE_CHECKING:
@@ -24,3 +26,21 @@ def small() -> Iterator[Small]:
         made.bind()
         made.pass_by(5)
         yield made
+
+
+@pytest.fixture
+def armed() -> Iterator[Small]:
+    """An agent whose pod is armed and has a call; its bindings keep the laws of a status at the end."""
+    with agent_with_a_call(armed=True) as made:
+        yield made
+        for raw in made.cluster.bindings.values():
+            check_binding(raw)
+
+
+@pytest.fixture
+def unarmed() -> Iterator[Small]:
+    """The same, but its pod was made before it could be armed."""
+    with agent_with_a_call(armed=False) as made:
+        yield made
+        for raw in made.cluster.bindings.values():
+            check_binding(raw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -11,22 +11,11 @@ from tests.regressions.small import NS, Small
 from voicekeys.api import names
 from voicekeys.model.identity import WorkloadId
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture
-def small() -> Iterator[Small]:
+def small(armed: Small) -> Small:
     """An agent whose pod is armed and has a call."""
-    with agent_with_a_call(armed=True) as made:
-        yield made
-
-
-@pytest.fixture
-def unarmed() -> Iterator[Small]:
-    """The same, but its pod was made before it could be armed."""
-    with agent_with_a_call(armed=False) as made:
-        yield made
+    return armed
 
 
 def test_a_gauge_has_its_image_before_its_workload_exists() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.regressions.calls import agent_with_a_call, bound, change, hook, order, rolled
+from tests.regressions.calls import bound, change, hook, order, rolled
 from tests.regressions.small import NS, Small
 from voicekeys.api import names
 from voicekeys.model.calls import DrainState
@@ -18,25 +18,15 @@ from voicekeys.reconcilers.inventory import Inventory
 from voicekeys.reconcilers.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from voicekeys.model.probe import Probe
 
 OTHER = WorkloadId("Deployment", NS, "other")
 
 
 @pytest.fixture
-def small() -> Iterator[Small]:
+def small(armed: Small) -> Small:
     """An agent whose pod is armed and has a call."""
-    with agent_with_a_call(armed=True) as made:
-        yield made
-
-
-@pytest.fixture
-def unarmed() -> Iterator[Small]:
-    """The same, but its pod was made before it could be armed."""
-    with agent_with_a_call(armed=False) as made:
-        yield made
+    return armed
 
 
 # ---- a call is cut, and nobody hears of it

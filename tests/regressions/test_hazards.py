@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.regressions.calls import agent_with_a_call, change, hook
+from tests.regressions.calls import change, hook
 from voicekeys.model.calls import DrainState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.regressions.small import Small
 
 HTTP = {"httpGet": {"path": "/rooms", "port": 8080}}
@@ -20,10 +18,9 @@ AT_REST = 130
 
 
 @pytest.fixture
-def small() -> Iterator[Small]:
+def small(armed: Small) -> Small:
     """An agent whose pod is armed and has a call."""
-    with agent_with_a_call(armed=True) as made:
-        yield made
+    return armed
 
 
 def has(small: Small, condition: str) -> bool:

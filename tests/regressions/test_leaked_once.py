@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.reconcilers.check import check_binding
-from tests.regressions.calls import agent_with_a_call, change, done, leaked, order, rolled, told
+from tests.regressions.calls import change, done, leaked, order, rolled, told
 from tests.regressions.small import Small
 from voicekeys.api import names
 from voicekeys.model.errors import ApiUnreachable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture
-def small() -> Iterator[Small]:
+def small(armed: Small) -> Small:
     """An agent whose pod is armed and has a call."""
-    with agent_with_a_call(armed=True) as made:
-        yield made
-        check_binding(made.binding())
-
-
-@pytest.fixture
-def unarmed() -> Iterator[Small]:
-    """The same, but its pod was made before it could be armed."""
-    with agent_with_a_call(armed=False) as made:
-        yield made
-        check_binding(made.binding())
+    return armed
 
 
 # ---- no way back
