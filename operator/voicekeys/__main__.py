@@ -325,10 +325,14 @@ class Operator:
         return Hooks(
             health={"loop": self.heartbeat.check, "watch": self.checks.watch},
             ready={"stores": self.checks.stores},
-            key=self.own.notify_key,
+            key=self._notify_key,
             since=lambda: self.leads_since,
             notify=lambda store, path: self.stores.notify(store, path) or 0,
         )
+
+    async def _notify_key(self) -> bytes | None:
+        text = await self.cluster.read_own("Secret", names.NOTIFY_SECRET, "key")
+        return text.encode() if text else None
 
     async def _connect(self, name: str, spec: StoreSpec) -> KeySource:
         client = await connect(

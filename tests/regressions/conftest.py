@@ -31,16 +31,17 @@ def small() -> Iterator[Small]:
 @pytest.fixture
 def armed() -> Iterator[Small]:
     """An agent whose pod is armed and has a call; its bindings keep the laws of a status at the end."""
-    with agent_with_a_call(armed=True) as made:
-        yield made
-        for raw in made.cluster.bindings.values():
-            check_binding(raw)
+    yield from _lawful(armed=True)
 
 
 @pytest.fixture
 def unarmed() -> Iterator[Small]:
     """The same, but its pod was made before it could be armed."""
-    with agent_with_a_call(armed=False) as made:
+    yield from _lawful(armed=False)
+
+
+def _lawful(*, armed: bool) -> Iterator[Small]:
+    with agent_with_a_call(armed=armed) as made:
         yield made
         for raw in made.cluster.bindings.values():
             check_binding(raw)

@@ -8,10 +8,10 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
-from voicekeys.api.names import FINGERPRINT_SECRET, LEADER_LABEL, MANAGED_BY, MANAGED_BY_LABEL, NOTIFY_SECRET
+from voicekeys.api.names import FINGERPRINT_SECRET, LEADER_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from voicekeys.clients.kube.paths import path
 from voicekeys.clients.kube.session import MERGE_PATCH
-from voicekeys.model.errors import ApiConflict, ApiInvalid, ApiNotFound, Terminal
+from voicekeys.model.errors import ApiConflict, ApiNotFound, Terminal
 
 if TYPE_CHECKING:
     from voicekeys.clients.kube.session import KubeSession
@@ -66,24 +66,6 @@ class OwnNamespace:
             message = f"{where}: create it, or name another in VOICEKEYS_POD_NAMESPACE"
             raise Terminal("NamespaceMissing", message) from error
         return made
-
-    async def notify_key(self) -> bytes | None:
-        """Give the key that POST /notify is signed with; None where there is none.
-
-        Raises:
-            ApiError: the API server refused or did not answer.
-            ApiInvalid: it is not base64.
-        """
-        try:
-            found = await self._session.request("GET", path("secrets", self._namespace, NOTIFY_SECRET))
-        except ApiNotFound:
-            return None
-        text = (found.get("data") or {}).get(_FIELD)
-        try:
-            return base64.b64decode(text, validate=True) if isinstance(text, str) else None
-        except binascii.Error:
-            message = f"Secret {self._namespace}/{NOTIFY_SECRET} holds no base64 under {_FIELD!r}"
-            raise ApiInvalid("NotBase64", message) from None  # the foreign one holds the value
 
     def _usable(self, text: object) -> bytes:
         try:
